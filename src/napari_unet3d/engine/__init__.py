@@ -1,0 +1,1 @@
+"""Arrays and tensors only: no napari, no Qt, no files but the model file."""

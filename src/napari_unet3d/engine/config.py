@@ -1,0 +1,449 @@
+"""Every setting there is, as frozen pydantic models.
+
+They are the single source of the form in the dock, the command line's ``--set``, YAML recipes and the header of
+model files. Unknown keys are errors. The docstring under a field is its help text everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.errors import ConfigError
+
+PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Triple: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
+PerLevel: TypeAlias = PositiveInt | tuple[PositiveInt | Triple, ...]
+"""One number for all, or one entry per level; an entry is a number or one number per axis (Z Y X)."""
+
+
+FEATURES_PER_SCALE: Final = 5
+"""Scale-space features of one image channel at one scale (see `engine.filters`)."""
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, unknown keys forbidden, field docstrings as help."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+    def updated(self, **changes: Any) -> Self:
+        """A checked copy with some fields changed.
+
+        Raises
+        ------
+        ConfigError
+            If a field is unknown or a value is out of range.
+        """
+        return validated(type(self), {**self.model_dump(), **changes})
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def validated(model: type[ConfigT], values: Mapping[str, Any], prefix: str = "") -> ConfigT:
+    """Build a configuration from plain values, with one-line errors that name the field.
+
+    Parameters
+    ----------
+    model
+        The configuration class.
+    values
+        Plain values, as read from YAML or JSON.
+    prefix
+        Put before the field names in messages, for example ``"network."``.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value is not allowed; the message names the field and the remedy.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error, model, prefix)) from None
+
+
+def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
+    problem = error.errors()[0]
+    # pydantic puts the names of union members into the path: keep what a user could have typed
+    path = [str(part) for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    where = prefix + ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(_fields_at(model, path[:-1]))
+        return f"unknown setting {where!r}; known here: {known}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not path:
+        return message
+    given = problem.get("input")
+    return f"{where} = {given!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str]) -> Sequence[str]:
+    for name in path:
+        field = model.model_fields.get(name)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+# --- networks ---------------------------------------------------------------------------------------------
+
+
+class UNetConfig(Config):
+    """A U-Net in two or three dimensions (Ronneberger 2015, Çiçek 2016 and relatives)."""
+
+    kind: Literal["unet"] = "unet"
+    """Family of the network."""
+    dimensions: Literal[2, 3] = 3
+    """2: works plane by plane; 3: works on volumes."""
+    in_channels: PositiveInt = 1
+    """Channels of the image."""
+    classes: PositiveInt = 2
+    """Output channels, one for each class; 1 means one sigmoid channel for two classes."""
+    levels: Annotated[int, Field(ge=1, le=8)] = 3
+    """Resolution levels, the bottleneck included."""
+    filters: PositiveInt | tuple[PositiveInt, ...] = 16
+    """Filters of the first level (doubled from level to level), or one number for each level."""
+    convolutions: PositiveInt | tuple[PositiveInt, ...] = 2
+    """Convolutions in each block: one number, or one for each level."""
+    kernel: Literal["auto"] | PerLevel = "auto"
+    """Kernel size: one number, or for each level a number or Z Y X sizes. auto: 3, and flat (1, 3, 3) on levels
+    where the planes lie further apart than twice the finest axis."""
+    strides: Literal["auto"] | PerLevel = "auto"
+    """Down-sampling from each level to the next: one number, or an entry for each of the levels - 1 steps. auto: 2,
+    and 1 along an axis that is still coarser than twice the finest."""
+    pooling: Literal["max", "average", "convolution"] = "max"
+    """How a level is brought to the next lower resolution."""
+    upsampling: Literal["nearest", "linear", "transposed"] = "nearest"
+    """How a level is brought back up: repeating voxels, linear interpolation or a transposed convolution."""
+    up_channels: Literal["keep", "level"] = "keep"
+    """Channels after a transposed convolution: as before it, or those of the level it arrives at."""
+    up_bias: bool = True
+    """Whether transposed convolutions have a bias."""
+    up_norm_activation: bool = False
+    """Whether normalisation and activation follow a transposed convolution."""
+    norm: Literal["none", "batch", "instance", "group"] = "batch"
+    """Normalisation after each convolution."""
+    norm_groups: PositiveInt = 8
+    """Groups of group normalisation, reduced where the filters are fewer."""
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    """Added to the variance by normalisation."""
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Weight of the newest batch in the running statistics of batch normalisation."""
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh"] = "relu"
+    """Non-linearity after each convolution."""
+    negative_slope: Annotated[float, Field(ge=0)] = 0.01
+    """Slope of leaky_relu below zero."""
+    dropout: Fraction | tuple[Fraction, ...] = 0.0
+    """Share of channels dropped in training: one number, or one for each level of the encoder."""
+    decoder_dropout: Fraction | tuple[Fraction, ...] | None = None
+    """The same for the levels of the decoder, finest first (levels - 1 entries); empty: as in the encoder."""
+    dropout_place: Literal["between_convolutions", "after_block", "after_pooling_and_concatenation"] = (
+        "after_block"
+    )
+    """Where dropout acts."""
+    initialization: Literal["kaiming", "xavier", "truncated_normal", "framework"] = "kaiming"
+    """How weights start. framework: the default of PyTorch."""
+    padding: Literal["same", "valid"] = "same"
+    """same: output as large as the input; valid: only voxels with full context (Çiçek 2016)."""
+    bias: bool = True
+    """Whether convolutions have a bias."""
+    double_before_pooling: bool = False
+    """All but the last convolution of an encoder block have half its filters (Çiçek 2016)."""
+    extra_block: bool = False
+    """A further block at full resolution before the first."""
+    concatenation: Literal["skip_first", "up_first"] = "skip_first"
+    """Order of the channels where skip and up-sampled path meet."""
+    residual: bool = False
+    """Add the input of each block to its output."""
+    deep_supervision: bool = False
+    """Extra heads on the coarser decoder levels, used in training only."""
+    features: Literal["none", "scale_space"] = "none"
+    """Fixed filters in front of the network. scale_space: Gaussian-derivative features over several scales."""
+    feature_scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
+    """Standard deviations of the scale-space features, in units of the finest voxel edge."""
+    feature_voxel: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Z Y X voxel edges, relative to the finest, for which the features are computed; set from the voxel size."""
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        per_level = {
+            "filters": (self.filters, self.levels),
+            "convolutions": (self.convolutions, self.levels),
+            "kernel": (self.kernel, self.levels),
+            "strides": (self.strides, self.levels - 1),
+            "dropout": (self.dropout, self.levels),
+            "decoder_dropout": (self.decoder_dropout, self.levels - 1),
+        }
+        for name, (value, needed) in per_level.items():
+            if isinstance(value, tuple) and len(value) != needed:
+                raise ValueError(
+                    f"{name} has {len(value)} entries but levels = {self.levels} needs {needed}; "
+                    f"change {name} or levels"
+                )
+        return self
+
+    @property
+    def body_channels(self) -> int:
+        """Channels that enter the first convolution: the image's, or its features'."""
+        if self.features == "none":
+            return self.in_channels
+        return self.in_channels * (1 + FEATURES_PER_SCALE * len(self.feature_scales))
+
+    @property
+    def filters_per_level(self) -> tuple[int, ...]:
+        """Filters of every level, finest first."""
+        if isinstance(self.filters, tuple):
+            return self.filters
+        return tuple(self.filters * 2**level for level in range(self.levels))
+
+    @property
+    def convolutions_per_level(self) -> tuple[int, ...]:
+        """Convolutions of every level, finest first."""
+        return _spread(self.convolutions, self.levels)
+
+    @property
+    def kernel_per_level(self) -> tuple[Triple, ...]:
+        """Z Y X kernel of every level, finest first; ``auto`` counts as 3."""
+        return _triples(3 if self.kernel == "auto" else self.kernel, self.levels, self.dimensions)
+
+    @property
+    def stride_per_level(self) -> tuple[Triple, ...]:
+        """Z Y X stride from every level to the next, finest first; ``auto`` counts as 2."""
+        return _triples(2 if self.strides == "auto" else self.strides, self.levels - 1, self.dimensions)
+
+    @property
+    def encoder_dropout_per_level(self) -> tuple[float, ...]:
+        """Dropout of every encoder level, finest first."""
+        return _spread(self.dropout, self.levels)
+
+    @property
+    def decoder_dropout_per_level(self) -> tuple[float, ...]:
+        """Dropout of every decoder level, finest first."""
+        if self.decoder_dropout is None:
+            return self.encoder_dropout_per_level[:-1]
+        return _spread(self.decoder_dropout, self.levels - 1)
+
+    def for_voxels(self, voxel_size: VoxelSize) -> UNetConfig:
+        """The configuration with ``auto`` kernels and strides settled for a voxel size.
+
+        A level is flat along an axis (kernel 1, stride 1) while its voxels are more than twice as long there as
+        along the finest axis, so that every level sees a nearly cubic neighbourhood.
+        """
+        edges = list(voxel_size.relative)
+        if self.dimensions == 2:
+            edges[0] = 1.0
+        kernels: list[Triple] = []
+        strides: list[Triple] = []
+        for _ in range(self.levels):
+            finest = min(edges)
+            flat = [edge > 2 * finest for edge in edges]
+            kernels.append(_triple([1 if is_flat else 3 for is_flat in flat]))
+            step = [1 if is_flat else 2 for is_flat in flat]
+            strides.append(_triple(step))
+            edges = [edge * factor for edge, factor in zip(edges, step, strict=True)]
+        return self.updated(
+            kernel=tuple(kernels) if self.kernel == "auto" else self.kernel,
+            strides=tuple(strides[:-1]) if self.strides == "auto" else self.strides,
+            feature_voxel=voxel_size.relative,
+        )
+
+
+NetworkConfig: TypeAlias = UNetConfig
+"""Configuration of any network."""
+
+
+T = TypeVar("T")
+
+
+def _spread(value: T | tuple[T, ...], count: int) -> tuple[T, ...]:
+    return value if isinstance(value, tuple) else (value,) * count
+
+
+def _triple(values: Sequence[int]) -> Triple:
+    z, y, x = values
+    return (z, y, x)
+
+
+def _triples(value: PerLevel, count: int, dimensions: int) -> tuple[Triple, ...]:
+    """One Z Y X triple for each level; in two dimensions the Z entry is 1."""
+    entries = _spread(value, count)
+    triples = [_triple(entry if isinstance(entry, tuple) else (entry,) * 3) for entry in entries]
+    return tuple(triples) if dimensions == 3 else tuple((1, y, x) for _, y, x in triples)
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+class NormalizeConfig(Config):
+    """How grey values become network input; fitted once, carried by the model."""
+
+    method: Literal["percentile", "zscore", "minmax", "window", "none"] = "percentile"
+    """percentile: `low` and `high` percentile to -1 and 1; zscore: mean 0, deviation 1; minmax: 0 to 1;
+    window: `low` and `high` are grey values (such as Hounsfield units), clipped, to 0 and 1; none: as they are."""
+    low: float = 1.0
+    """Lower percentile (percent) or lower end of the window (grey value)."""
+    high: float = 99.0
+    """Upper percentile (percent) or upper end of the window (grey value)."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} must be below high = {self.high:g}")
+        if self.method == "percentile" and not (0 <= self.low and self.high <= 100):
+            raise ValueError(f"percentiles {self.low:g} and {self.high:g} must lie within 0 and 100")
+        return self
+
+
+class AugmentConfig(Config):
+    """Random changes of each training patch (Çiçek 2016, section 3, and more)."""
+
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of patches that are deformed (rotated, scaled, warped); flips and grey values vary in all."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    """Largest rotation about each axis, degrees; for flat voxels only about the axis across the planes."""
+    scaling: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Largest relative change of size."""
+    deformation: Annotated[float, Field(ge=0)] = 4.0
+    """Standard deviation of the B-spline grid's displacements, in edges of the finest voxel axis."""
+    deformation_grid: Annotated[float, Field(gt=0)] = 32.0
+    """Distance of the B-spline grid's nodes, in edges of the finest voxel axis."""
+    flips: bool = True
+    """Mirror along each axis with probability one half."""
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Largest relative change of contrast."""
+    offset: Annotated[float, Field(ge=0)] = 0.1
+    """Largest shift of grey values, in normalised units."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest relative change of the exponent of a grey-value curve."""
+    noise: Annotated[float, Field(ge=0)] = 0.05
+    """Largest standard deviation of added Gaussian noise, in normalised units."""
+    blur: Annotated[float, Field(ge=0)] = 0.0
+    """Largest standard deviation of added Gaussian blur, in edges of the finest voxel axis."""
+
+
+class TrainConfig(Config):
+    """How a network is trained."""
+
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """Wall time from reading the input to the saved model."""
+    steps: PositiveInt | None = None
+    """Optimiser steps. With neither seconds nor steps, training stops when it stops improving."""
+    patience: PositiveInt | None = None
+    """Stop after so many validations without improvement. Empty: 10 where there is no other budget, else never."""
+    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal"] = "cross_entropy_dice"
+    """What is minimised over annotated voxels."""
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    """Exponent of the focal loss."""
+    class_weights: Literal["off", "balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = "off"
+    """Weights of the classes in cross-entropy and focal loss: off, balanced by frequency, or one for each class."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Optimiser."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Highest learning rate."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd; first moment of adam and adamw."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Weight decay."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the budget in which the learning rate rises."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay per step of the moving average of the weights; 0 switches it off."""
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    """Patches in a step."""
+    patch_size: Triple | Literal["auto"] = "auto"
+    """Z Y X voxels of a patch. auto: a flat slab along painted slices, as large as a step of the device allows."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the annotated slices held out to measure the model; 0 trains on all."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic. auto: what a short trial on the machine finds fastest."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    threads: PositiveInt | None = None
+    """CPU threads; empty: what PyTorch chooses."""
+    random_state: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+    augment: AugmentConfig = AugmentConfig()
+    """Random changes of each patch."""
+    normalize: NormalizeConfig = NormalizeConfig()
+    """How grey values become network input."""
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.seconds is not None and self.steps is not None:
+            raise ValueError(
+                f"seconds = {self.seconds:g} and steps = {self.steps} are both given; give one of them"
+            )
+        return self
+
+
+class PredictConfig(Config):
+    """How a model is applied."""
+
+    tile: Triple | Literal["auto"] = "auto"
+    """Z Y X voxels of the network's input block. auto: as large as `memory` allows, at most 128 a side."""
+    halo: tuple[int, int, int] | Literal["auto"] = "auto"
+    """Z Y X context around each tile that is discarded. auto: what the network needs to see, up to a third of a tile."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a tile that neighbours share and blend."""
+    memory: Annotated[int, Field(gt=0)] | None = None
+    """Bytes the prediction may use; empty: half of what is free."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic. auto: what a short trial on the machine finds fastest."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    flips: bool = False
+    """Average the predictions of mirrored tiles (eight times the work in three dimensions)."""
+    background_as_zero: bool = False
+    """Write 0 instead of the background's id (the lowest class)."""
+
+
+# --- the whole --------------------------------------------------------------------------------------------
+
+
+class RunRecord(Config):
+    """What happened in a run, as much as is needed to repeat it step by step."""
+
+    steps: int
+    """Optimiser steps taken."""
+    best_step: int
+    """Step whose weights were kept."""
+    seconds: float
+    """Wall time of the run."""
+    device: str
+    """Where it ran."""
+    precision: str
+    """Arithmetic it ended with."""
+    threads: int
+    """CPU threads."""
+    batch_size: int
+    """Patches in a step."""
+    patch_size: Triple
+    """Z Y X voxels of a patch."""
+    schedule: tuple[tuple[int, float, float], ...]
+    """Knots of the schedule: from step s on, progress is p and grows by d a step."""
+    validated_steps: tuple[int, ...] = ()
+    """Steps after which the model was validated."""
+    held_out: tuple[tuple[int, int, int], ...] = ()
+    """Held-out slices: volume, axis (0 = Z), index."""
+    stop_reason: str = ""
+    """Why the run ended."""
+
+
+class Recipe(Config):
+    """The whole configuration that produced, or will produce, a model."""
+
+    network: NetworkConfig = UNetConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """The training."""
+    record: RunRecord | None = None
+    """What happened; a recipe with a record is repeated by steps, not by the clock."""
