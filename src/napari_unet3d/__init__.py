@@ -1,1 +1,56 @@
-"""napari-unet3d."""
+"""From a few painted slices to a whole labelled volume.
+
+The public names below are imported on first use, so that importing the package costs nothing: no torch, no Qt, no
+napari.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_unet3d.api import evaluate, load_model, predict, train, train_events
+    from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNetConfig
+    from napari_unet3d.engine.networks.build import build_network
+    from napari_unet3d.engine.networks.presets import network_config, network_presets
+
+__all__ = [
+    "PredictConfig",
+    "TrainConfig",
+    "UNetConfig",
+    "build_network",
+    "evaluate",
+    "load_model",
+    "network_config",
+    "network_presets",
+    "predict",
+    "train",
+    "train_events",
+]
+
+_HOME = {
+    "PredictConfig": "engine.config",
+    "TrainConfig": "engine.config",
+    "UNetConfig": "engine.config",
+    "build_network": "engine.networks.build",
+    "evaluate": "api",
+    "load_model": "api",
+    "network_config": "engine.networks.presets",
+    "network_presets": "engine.networks.presets",
+    "predict": "api",
+    "train": "api",
+    "train_events": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
