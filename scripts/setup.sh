@@ -33,9 +33,9 @@ may_install() {
 install_system() { # package...
     may_install || return 1
     say "installing system packages: $*"
-    as_root apt-get -qq update </dev/null >&2 || say "the package lists could not be refreshed; going on with the old"
+    as_root apt-get -qq update </dev/null >/dev/null || say "the package lists could not be refreshed; going on with the old"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-        -o DPkg::Lock::Timeout=120 install "$@" </dev/null >&2
+        -o DPkg::Lock::Timeout=120 install "$@" </dev/null >/dev/null
 }
 
 # Prints the Debian packages that are missing of those a Qt window (and, for tests, a display to put it on) needs.
