@@ -5,7 +5,7 @@
 # PYTHON=...           interpreter for a new .venv; without it, the newest suitable one found
 # TORCH_INDEX_URL=...  further package index to look for torch in, for example PyTorch's own for CPU-only builds
 set -eu
-cd "$(dirname "$0")/.."
+cd "${0%/*}/.."
 
 OLDEST=11 # Python 3.11, as in pyproject.toml
 NEWEST=14 # the newest for which the pinned torch is built
