@@ -1,0 +1,1 @@
+"""Volumes in, labels out: NIfTI, TIFF (plain, ImageJ, OME), OME-Zarr and NumPy files."""
