@@ -1,0 +1,333 @@
+"""What a network is, from its configuration alone: layers, sizes, reach, operations, memory.
+
+Needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+from napari_unet3d.engine.axes import SPATIAL_AXES
+from napari_unet3d.engine.config import NetworkConfig, Triple
+from napari_unet3d.engine.errors import ConfigError
+from napari_unet3d.engine.networks.geometry import AxisGeometry, axis_geometries
+from napari_unet3d.engine.networks.layers import Layer, unet_layers
+
+Voxels: TypeAlias = tuple[int, int, int]
+"""Z Y X numbers of voxels, 0 allowed."""
+
+_COPIES_OF_WEIGHTS = 5
+"""In training: weights, gradients, two moments of the optimiser, moving average."""
+_FLOAT32_BYTES = 4
+_INDEX_BYTES = 8
+
+
+class LevelShape(NamedTuple):
+    """Z Y X sizes at one level; the coarsest level has no decoder."""
+
+    level: int
+    filters: int
+    encoder: Voxels
+    """What leaves the encoder block."""
+    crop: Voxels | None
+    """Cut from each side of the skip."""
+    decoder: Voxels | None
+    """What leaves the decoder block."""
+
+
+class OutputGrid(NamedTuple):
+    """Voxel j of an output stands for the `stride` input voxels from ``offset + j * stride`` on."""
+
+    stride: Triple
+    offset: Voxels
+
+
+@dataclass(frozen=True)
+class Description:
+    """Answers to all questions about a network that need no weights.
+
+    Sizes are Z Y X. Padded (``same``) networks take any size of at least one voxel, because
+    `networks.build.padded_to_legal` pads to the next legal one: numbers are then those of the padded input.
+    Valid networks refuse other than legal sizes with a `ConfigError` that names the nearest.
+
+    Attributes
+    ----------
+    layers
+        In the order of the computation.
+    geometry
+        Sizes and reach along Z, Y and X.
+    """
+
+    config: NetworkConfig
+    layers: tuple[Layer, ...]
+    geometry: tuple[AxisGeometry, AxisGeometry, AxisGeometry]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def running_statistics(self) -> int:
+        """Means and variances that batch normalisation gathers (its batch counters left out)."""
+        return sum(layer.running_statistics for layer in self.layers)
+
+    @property
+    def total_stride(self) -> Triple:
+        """Input voxels to one voxel of the coarsest level."""
+        z, y, x = (axis.total_stride for axis in self.geometry)
+        return (z, y, x)
+
+    @property
+    def receptive_field(self) -> Triple:
+        """Input voxels that can change one output voxel, the most over all places in the grid of strides.
+
+        Normalisation that looks at the whole image (instance, group) is not counted.
+        """
+        z, y, x = (axis.receptive_field for axis in self.geometry)
+        return (z, y, x)
+
+    @property
+    def context(self) -> Voxels:
+        """Voxels needed on each side of what is kept of a tile, so that it equals the untiled result.
+
+        Exact for tiles that begin on multiples of the total stride and have a legal size; the margin of valid
+        networks is part of it. Instance and group normalisation look at the whole tile and are not counted.
+        """
+        z, y, x = (axis.context for axis in self.geometry)
+        return (z, y, x)
+
+    @property
+    def margin(self) -> Voxels:
+        """Voxels by which the output is shorter than the input on each side; 0 for padded networks."""
+        z, y, x = (axis.margin for axis in self.geometry)
+        return (z, y, x)
+
+    @property
+    def output_grids(self) -> tuple[OutputGrid, ...]:
+        """Which input voxels every output stands for, finest first: one, or more with deep supervision."""
+        count = max(1, self.config.levels - 1) if self.config.deep_supervision else 1
+        grids = []
+        for level in range(count):
+            stride = [math.prod(axis.strides[:level]) for axis in self.geometry]
+            offset = [axis.input_position(level, axis.decoder_starts[level]) for axis in self.geometry]
+            grids.append(OutputGrid(_triple(stride), _triple(offset)))
+        return tuple(grids)
+
+    # --- sizes --------------------------------------------------------------------------------------------
+
+    def check_shape(self, zyx: Sequence[int]) -> None:
+        """Make sure that the bare network takes an input of this size.
+
+        Raises
+        ------
+        ConfigError
+            Naming the first axis that does not fit and the nearest legal sizes.
+        """
+        for name, axis, size in zip(SPATIAL_AXES, self.geometry, zyx, strict=True):
+            if axis.is_legal(size):
+                continue
+            above = axis.legal(size)
+            below = above - axis.total_stride
+            nearest = f"{below} and {above}" if below >= axis.smallest else f"{above}, the smallest"
+            raise ConfigError(
+                f"an input of {' x '.join(map(str, zyx))} voxels (Z Y X) does not fit the network: {size} "
+                f"along {name.upper()}, nearest legal {nearest}; pad the image, or change levels, strides or "
+                "padding"
+            )
+
+    def legal_shape(self, zyx: Sequence[int]) -> Triple:
+        """The smallest legal input that is at least as large along every axis."""
+        return _triple([axis.legal(size) for axis, size in zip(self.geometry, zyx, strict=True)])
+
+    def output_shape(self, zyx: Sequence[int]) -> Triple:
+        """Size of the output for an input; of padded networks, the same.
+
+        Raises
+        ------
+        ConfigError
+            If a valid network cannot take the size.
+        """
+        if self.config.padding == "same":
+            return _triple(zyx)
+        self.check_shape(zyx)
+        return _triple([size - 2 * lost for size, lost in zip(zyx, self.margin, strict=True)])
+
+    def shapes(self, zyx: Sequence[int]) -> tuple[LevelShape, ...]:
+        """Sizes at every level, finest first, for an input.
+
+        Raises
+        ------
+        ConfigError
+            If a valid network cannot take the size.
+        """
+        zyx = self._taken(zyx)
+        encoder = [axis.encoder_sizes(size) for axis, size in zip(self.geometry, zyx, strict=True)]
+        decoder = [axis.decoder_sizes(size) for axis, size in zip(self.geometry, zyx, strict=True)]
+        rows = []
+        for level, filters in enumerate(self.config.filters_per_level):
+            has_decoder = level < self.config.levels - 1
+            rows.append(
+                LevelShape(
+                    level,
+                    filters,
+                    _triple([sizes[level] for sizes in encoder]),
+                    _triple([axis.skip_crop(level) for axis in self.geometry]) if has_decoder else None,
+                    _triple([sizes[level] for sizes in decoder]) if has_decoder else None,
+                )
+            )
+        return tuple(rows)
+
+    def layer_shapes(self, zyx: Sequence[int]) -> tuple[Triple, ...]:
+        """Size that leaves every layer, in the order of `layers`, for an input.
+
+        Raises
+        ------
+        ConfigError
+            If a valid network cannot take the size.
+        """
+        valid = self.config.padding == "valid"
+        size = self._taken(zyx)
+        sizes = []
+        for layer in self.layers:
+            axes = zip(size, layer.kernel, layer.stride, strict=True)
+            if layer.kind in ("max pooling", "average pooling", "strided convolution"):
+                size = _triple([voxels // stride for voxels, _, stride in axes])
+            elif layer.kind in ("nearest up-sampling", "linear up-sampling", "transposed convolution"):
+                lost = [axis.lost_in_upsampling[layer.level] for axis in self.geometry]
+                grown = [voxels * stride for voxels, _, stride in axes]
+                size = _triple([voxels - 2 * cut for voxels, cut in zip(grown, lost, strict=True)])
+            elif valid:
+                size = _triple([voxels - (kernel - 1) for voxels, kernel, _ in axes])
+            sizes.append(size)
+        return tuple(sizes)
+
+    # --- costs --------------------------------------------------------------------------------------------
+
+    def operations(self, zyx: Sequence[int]) -> int:
+        """Multiplications with an addition in all convolutions, for one image.
+
+        Side heads and fixed features are left out.
+
+        Raises
+        ------
+        ConfigError
+            If a valid network cannot take the size.
+        """
+        total = 0
+        for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
+            if layer.kind in ("convolution", "projection", "strided convolution", "head"):
+                taps = math.prod(layer.kernel)
+            elif layer.kind == "transposed convolution":
+                taps = 1  # kernel = stride: each output voxel has one source
+            else:
+                continue
+            total += math.prod(size) * taps * layer.in_channels * layer.out_channels
+        return total
+
+    def memory(self, zyx: Sequence[int], *, training: bool, bytes_per_value: int) -> int:
+        """Estimated bytes for one image: weights, and the tensors alive at the same time.
+
+        Parameters
+        ----------
+        zyx
+            Size of the input.
+        training
+            With everything that the gradient needs, the optimiser and the moving average of the weights.
+        bytes_per_value
+            Of the tensors: 4 in float32, 2 in bfloat16. Weights count as float32.
+
+        Raises
+        ------
+        ConfigError
+            If a valid network cannot take the size.
+        """
+        zyx = self._taken(zyx)
+        image = math.prod(zyx) * self.config.body_channels * bytes_per_value
+        copies = _COPIES_OF_WEIGHTS if training else 1
+        weights = (self.parameters + self.running_statistics) * _FLOAT32_BYTES * copies
+        tensors = self._kept_for_gradient if training else self._alive_at_once
+        return weights + image + tensors(zyx, bytes_per_value)
+
+    def _kept_for_gradient(self, zyx: Voxels, bytes_per_value: int) -> int:
+        keeps_input = self.config.activation in ("gelu", "silu", "mish")
+        total = 0
+        for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
+            voxels = math.prod(size)
+            values = voxels * layer.out_channels * bytes_per_value
+            if layer.kind == "convolution":
+                total += values * (1 + layer.normalized + keeps_input)
+            elif layer.kind == "max pooling":
+                total += values + voxels * layer.out_channels * _INDEX_BYTES
+            elif layer.kind in ("average pooling", "strided convolution", "head", "side head"):
+                total += values
+            elif layer.kind in ("nearest up-sampling", "linear up-sampling", "transposed convolution"):
+                skip = self.config.filters_per_level[layer.level]
+                total += values * 2 * layer.normalized
+                total += voxels * (layer.out_channels + skip) * bytes_per_value  # the concatenation
+        return total
+
+    def _alive_at_once(self, zyx: Voxels, bytes_per_value: int) -> int:
+        filters = self.config.filters_per_level
+        shapes = self.shapes(zyx)
+        skips = 0
+        entering = math.prod(zyx) * self.config.body_channels
+        most = before = entering
+        for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
+            values = math.prod(size) * layer.out_channels
+            if "pooling" in layer.kind or layer.kind == "strided convolution":
+                skips += math.prod(shapes[layer.level - 1].encoder) * filters[layer.level - 1]
+                entering = values
+            elif layer.kind in ("nearest up-sampling", "linear up-sampling", "transposed convolution"):
+                skip = math.prod(shapes[layer.level].encoder) * filters[layer.level]
+                entering = math.prod(size) * (layer.out_channels + filters[layer.level])
+                most = max(most, skips + before + values + entering)
+                skips -= skip
+                values = entering
+            else:
+                most = max(most, skips + entering + values * (1 + layer.normalized))
+            most = max(most, skips + before + values)
+            before = values
+        return most * bytes_per_value
+
+    def _taken(self, zyx: Sequence[int]) -> Triple:
+        if self.config.padding == "same":
+            return self.legal_shape(zyx)
+        self.check_shape(zyx)
+        return _triple(zyx)
+
+
+def describe(config: NetworkConfig) -> Description:
+    """Describe the network that `build_network` builds; ``auto`` kernels and strides count as isotropic."""
+    radius = (0, 0, 0)
+    if config.features == "scale_space":
+        z, y, x = feature_radius(config.feature_scales, config.feature_voxel)
+        radius = (z if config.dimensions == 3 else 0, y, x)
+    return Description(config, tuple(unet_layers(config)), axis_geometries(config, radius))
+
+
+def feature_radius(scales: Sequence[float], voxel: Sequence[float]) -> Voxels:
+    """Voxels (Z Y X) on each side of a voxel that its scale-space features depend on.
+
+    Smoothing goes from scale to scale with Gaussians cut at three standard deviations, so the reaches of
+    the steps add up; second differences add two.
+
+    Parameters
+    ----------
+    scales
+        Standard deviations in units of the finest voxel edge.
+    voxel
+        Z Y X voxel edges, the finest being 1.
+    """
+    ordered = [0.0, *sorted(scales)]
+    steps = [math.sqrt(b * b - a * a) for a, b in pairwise(ordered)]
+    return _triple([sum(math.ceil(3 * step / edge) for step in steps) + 2 for edge in voxel])
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    z, y, x = values
+    return (int(z), int(y), int(x))

@@ -1,0 +1,118 @@
+"""From a configuration to a network that takes volumes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_unet3d.engine.config import NetworkConfig
+from napari_unet3d.engine.describe import describe
+from napari_unet3d.engine.networks.unet import UNet
+
+
+class Network(nn.Module):
+    """Fixed features in front of a trainable body.
+
+    ``forward`` takes an image B C Z Y X, C = ``config.in_channels``, and gives logits B K Z' Y' X', K =
+    ``config.classes``; as large as the image, or smaller by the margin of a valid network. A
+    two-dimensional network treats every plane by itself, and takes B C Y X too.
+
+    Attributes
+    ----------
+    features
+        B C Z Y X -> B ``config.body_channels`` Z Y X, without trainable parameters.
+    body
+        The network proper.
+
+    Raises
+    ------
+    ConfigError
+        If an image has a size that the network cannot take; `padded_to_legal` makes any size legal.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.description = describe(config)
+        self.features = _features(config)
+        self.body = UNet(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(self._body_input(x))  # B K Z' Y' X', or N K Y' X' of folded planes
+        return self._unfold(logits, x)
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """Logits of every head, finest first, each at its own resolution; one without deep supervision."""
+        return [self._unfold(logits, x) for logits in self.body.outputs(self._body_input(x))]
+
+    def _body_input(self, x: Tensor) -> Tensor:
+        volume = x if x.ndim == 5 else x[:, :, None]  # B C Z Y X
+        if not torch.compiler.is_compiling():
+            z, y, x_size = volume.shape[2:]
+            self.description.check_shape((z, y, x_size))
+        if self.config.dimensions == 3:
+            features: Tensor = self.features(volume)  # B C_body Z Y X
+            return features
+        planes = volume.transpose(1, 2).flatten(0, 1)  # B*Z C Y X: a view where memory is channels-last
+        features = self.features(planes[:, :, None])  # B*Z C_body 1 Y X
+        return features[:, :, 0]  # B*Z C_body Y X
+
+    def _unfold(self, logits: Tensor, x: Tensor) -> Tensor:
+        if self.config.dimensions == 3 or x.ndim == 4:
+            return logits
+        planes = logits.reshape(x.shape[0], x.shape[2], *logits.shape[1:])  # B Z K Y' X'
+        return planes.transpose(1, 2)  # B K Z Y' X'
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """A network with fresh weights, on the CPU, in float32, in training mode.
+
+    Parameters
+    ----------
+    config
+        ``auto`` kernels and strides count as isotropic; ``config.for_voxels`` settles them for a voxel size.
+    """
+    return Network(config)
+
+
+def padded_to_legal(config: NetworkConfig, x: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
+    """An image padded to a size that the network takes, and the crop that undoes it.
+
+    ``network(padded)[crop]`` is as large as the image, whatever its size. Padding repeats the outermost
+    voxel: at the far end of each axis up to a legal size, and for valid networks first on both sides by the
+    lost margin.
+
+    Parameters
+    ----------
+    config
+        Configuration of the network.
+    x
+        B C Z Y X (two-dimensional networks: also B C Y X), no axis empty; any dtype that PyTorch pads.
+
+    Returns
+    -------
+    padded
+        The image itself where nothing has to be added.
+    crop
+        Index into the logits, B K Z Y X.
+    """
+    description = describe(config)
+    axes = description.geometry[5 - x.ndim :]
+    sizes = tuple(x.shape[2:])
+    widths: list[int] = []
+    for axis, size in zip(axes, sizes, strict=True):
+        needed = axis.legal(size + 2 * axis.margin)
+        widths = [axis.margin, needed - size - axis.margin, *widths]  # F.pad starts with the last axis
+    padded = F.pad(x, widths, mode="replicate") if any(widths) else x
+    return padded, (slice(None), slice(None), *(slice(0, size) for size in sizes))
+
+
+def _features(config: NetworkConfig) -> nn.Module:
+    if config.features == "none":
+        return nn.Identity()
+    from napari_unet3d.engine.filters import ScaleSpace
+
+    return ScaleSpace(
+        in_channels=config.in_channels, scales=config.feature_scales, voxel=config.feature_voxel
+    )
