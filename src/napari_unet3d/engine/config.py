@@ -115,15 +115,17 @@ class UNetConfig(Config):
     convolutions: PositiveInt | tuple[PositiveInt, ...] = 2
     """Convolutions in each block: one number, or one for each level."""
     kernel: Literal["auto"] | PerLevel = "auto"
-    """Kernel size: one number, or for each level a number or Z Y X sizes. auto: 3, and flat (1, 3, 3) on levels
-    where the planes lie further apart than twice the finest axis."""
+    """Kernel size, odd: one number, or for each level a number or Z Y X sizes. auto: 3, and flat (1, 3, 3) on
+    levels where the planes lie further apart than twice the finest axis."""
     strides: Literal["auto"] | PerLevel = "auto"
-    """Down-sampling from each level to the next: one number, or an entry for each of the levels - 1 steps. auto: 2,
-    and 1 along an axis that is still coarser than twice the finest."""
+    """Down-sampling from each level to the next: one number, or an entry for each of the levels - 1 steps.
+    auto: 2, and 1 along an axis that is still coarser than twice the finest."""
     pooling: Literal["max", "average", "convolution"] = "max"
-    """How a level is brought to the next lower resolution."""
+    """How a level is brought to the next lower resolution. convolution: a convolution with kernel = stride,
+    as many filters as before and no non-linearity."""
     upsampling: Literal["nearest", "linear", "transposed"] = "nearest"
-    """How a level is brought back up: repeating voxels, linear interpolation or a transposed convolution."""
+    """How a level is brought back up: repeating voxels, linear interpolation or a transposed convolution with
+    kernel = stride."""
     up_channels: Literal["keep", "level"] = "keep"
     """Channels after a transposed convolution: as before it, or those of the level it arrives at."""
     up_bias: bool = True
@@ -143,35 +145,47 @@ class UNetConfig(Config):
     negative_slope: Annotated[float, Field(ge=0)] = 0.01
     """Slope of leaky_relu below zero."""
     dropout: Fraction | tuple[Fraction, ...] = 0.0
-    """Share of channels dropped in training: one number, or one for each level of the encoder."""
+    """Share of channels dropped in training (whole channels at a time): one number, or one for each level
+    of the encoder, finest first."""
     decoder_dropout: Fraction | tuple[Fraction, ...] | None = None
     """The same for the levels of the decoder, finest first (levels - 1 entries); empty: as in the encoder."""
     dropout_place: Literal["between_convolutions", "after_block", "after_pooling_and_concatenation"] = (
         "after_block"
     )
-    """Where dropout acts."""
+    """Where dropout acts. between_convolutions: after all but the last convolution of a block; after_block:
+    on what a block hands on, skip included; after_pooling_and_concatenation: after the pooling that leaves
+    a level (the coarsest level's entry is then unused) and after the concatenation that enters a decoder
+    block."""
     initialization: Literal["kaiming", "xavier", "truncated_normal", "framework"] = "kaiming"
-    """How weights start. framework: the default of PyTorch."""
+    """How weights start. kaiming: normal, deviation gain / sqrt(inputs), with gain sqrt(2) (less for
+    leaky_relu) in front of a non-linearity and 1 elsewhere; xavier: normal, deviation sqrt(2 / (inputs +
+    outputs)); truncated_normal: deviation 0.1, cut at 0.2; biases start at 0. framework: the default of
+    PyTorch."""
     padding: Literal["same", "valid"] = "same"
-    """same: output as large as the input; valid: only voxels with full context (Çiçek 2016)."""
+    """same: output as large as the input, zeros beyond the border; valid: only voxels with full context
+    (Çiçek 2016), skips cropped to their centre."""
     bias: bool = True
-    """Whether convolutions have a bias."""
+    """Whether convolutions have a bias; the heads always have one."""
     double_before_pooling: bool = False
-    """All but the last convolution of an encoder block have half its filters (Çiçek 2016)."""
+    """All but the last convolution of an encoder block, bottleneck included, have half its filters (Çiçek
+    2016)."""
     extra_block: bool = False
-    """A further block at full resolution before the first."""
+    """A further block before the first, with the filters, kernel and convolutions of the first level."""
     concatenation: Literal["skip_first", "up_first"] = "skip_first"
     """Order of the channels where skip and up-sampled path meet."""
     residual: bool = False
-    """Add the input of each block to its output."""
+    """Add the input of each block in front of its last non-linearity (He 2016), through a 1 x 1 x 1
+    convolution where the channels differ."""
     deep_supervision: bool = False
-    """Extra heads on the coarser decoder levels, used in training only."""
+    """Extra 1 x 1 x 1 heads on the coarser decoder levels (not on the bottleneck), used in training only."""
     features: Literal["none", "scale_space"] = "none"
-    """Fixed filters in front of the network. scale_space: Gaussian-derivative features over several scales."""
+    """Fixed filters in front of the network. scale_space: Gaussian-derivative features over several
+    scales."""
     feature_scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
     """Standard deviations of the scale-space features, in units of the finest voxel edge."""
     feature_voxel: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Z Y X voxel edges, relative to the finest, for which the features are computed; set from the voxel size."""
+    """Z Y X voxel edges, relative to the finest, for which the features are computed; set from the voxel
+    size."""
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -189,6 +203,12 @@ class UNetConfig(Config):
                     f"{name} has {len(value)} entries but levels = {self.levels} needs {needed}; "
                     f"change {name} or levels"
                 )
+        even = [size for kernel in self.kernel_per_level for size in kernel if size % 2 == 0]
+        if even:
+            raise ValueError(
+                f"kernel has the even size {even[0]}; it needs odd sizes, such as {even[0] + 1}, so that "
+                "the output stays on the input's voxels"
+            )
         return self
 
     @property
@@ -235,8 +255,8 @@ class UNetConfig(Config):
     def for_voxels(self, voxel_size: VoxelSize) -> UNetConfig:
         """The configuration with ``auto`` kernels and strides settled for a voxel size.
 
-        A level is flat along an axis (kernel 1, stride 1) while its voxels are more than twice as long there as
-        along the finest axis, so that every level sees a nearly cubic neighbourhood.
+        A level is flat along an axis (kernel 1, stride 1) while its voxels are more than twice as long
+        there as along the finest axis, so that every level sees a nearly cubic neighbourhood.
         """
         edges = list(voxel_size.relative)
         if self.dimensions == 2:
