@@ -1,0 +1,318 @@
+"""Which annotated slices are held out to measure the model, and what is left to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_unet3d.engine.annotation_units import (
+    DEFAULT_MARGIN,
+    AnnotatedUnit,
+    find_units,
+    grown,
+    next_door,
+    share,
+    shifted,
+    unseen,
+)
+from napari_unet3d.engine.axes import SPATIAL_AXES, VoxelSize
+from napari_unet3d.engine.config import Triple
+from napari_unet3d.engine.progress import Box
+from napari_unet3d.engine.volume import NOT_ANNOTATED
+
+__all__ = ["MIN_UNITS_TO_HOLD_OUT", "AnnotatedUnit", "HoldOut", "HoldOutState", "find_units", "margin_for"]
+
+MIN_UNITS_TO_HOLD_OUT: Final = 5
+"""With fewer annotated slices or pieces, all of them are needed for training."""
+
+_IDS: Final = 65536
+_LEAST_LEFT: Final = 0.25  # share of each class's voxels that stays in training
+_NAMED: Final = 3
+
+UnitState: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+HoldOutState: TypeAlias = tuple[float, Triple, int, tuple[UnitState, ...], tuple[UnitState, ...]]
+"""Fraction, margin, number of units met, held-out units, all units met. A unit is volume, axis (-1: none),
+start and stop (Z Y X)."""
+
+
+def margin_for(voxel_size: VoxelSize) -> Triple:
+    """Z Y X voxels of a margin as long along every axis as `DEFAULT_MARGIN` is along the finest."""
+    z, y, x = (
+        max(1, round(voxels / edge)) for voxels, edge in zip(DEFAULT_MARGIN, voxel_size.relative, strict=True)
+    )
+    return (z, y, x)
+
+
+@dataclass(frozen=True, eq=False)
+class HoldOut:
+    """The annotation divided into a part to train on, a part to measure on, and a margin for neither.
+
+    Made by `choose`; goes on with `extended` when annotation is added; kept in a file by `to_state`.
+
+    Parameters
+    ----------
+    labels
+        For each volume Z Y X, uint8 or uint16, 0 = not annotated. Referred to, not copied: paint into these
+        arrays, then call `extended`.
+    fraction
+        Share of the units to hold out, 0..1.
+    margin
+        Z Y X voxels around training annotation that crosses a held-out slice; they are not scored.
+    units
+        The held-out units.
+    seen
+        All regions that were decided on, `units` among them.
+    count
+        How many units were met so far.
+    """
+
+    labels: tuple[NDArray[np.unsignedinteger], ...]
+    fraction: float
+    margin: Triple
+    units: tuple[AnnotatedUnit, ...] = ()
+    seen: tuple[AnnotatedUnit, ...] = ()
+    count: int = 0
+
+    @classmethod
+    def choose(
+        cls,
+        labels: Sequence[NDArray[np.unsignedinteger]],
+        fraction: float,
+        rng: np.random.Generator,
+        margin: Triple = DEFAULT_MARGIN,
+    ) -> HoldOut:
+        """Hold out about `fraction` of the annotated units, none with fewer than `MIN_UNITS_TO_HOLD_OUT`.
+
+        Units are drawn in turn from the volumes and axes, those first that show a structure (a class other
+        than the lowest). A unit is passed over where a class would lose more than three quarters of its
+        voxels in training, or where nothing would be left to score.
+
+        Parameters
+        ----------
+        labels
+            For each volume Z Y X, uint8 or uint16, 0 = not annotated.
+        fraction
+            0..1; 0 holds nothing out.
+        rng
+            Draws the units.
+        margin
+            Z Y X voxels, each at least 1.
+        """
+        found = [unit for i, values in enumerate(labels) for unit in find_units(values, margin, volume=i)]
+        start = cls(tuple(labels), fraction, margin, seen=tuple(found), count=len(found))
+        shuffled = [found[i] for i in rng.permutation(len(found))]
+        return start._with_more(start._in_turn(shuffled))
+
+    def extended(self, changed: Sequence[tuple[int, Box]] | None = None) -> HoldOut:
+        """The same choice after annotation was added, with as many of the added units held out as are due.
+
+        A unit is new where it meets no region decided on before, so strokes on a held-out slice stay held out
+        and strokes next to a slice that is trained on are trained on. Which of the new ones is held out
+        follows from the count alone: with ``fraction`` .2 each fifth.
+
+        Parameters
+        ----------
+        changed
+            Volume and box of each change; by default everything is looked through.
+        """
+        places: list[tuple[int, Box | None]] = (
+            [(i, None) for i in range(len(self.labels))] if changed is None else list(changed)
+        )
+        result = self
+        for volume, box in places:
+            result = result._extended_in(volume, box)
+        return result
+
+    def _extended_in(self, volume: int, box: Box | None) -> HoldOut:
+        labels = self.labels[volume]
+        found = find_units(labels, self.margin, volume=volume, near=box)
+        new = unseen(found, self.seen, labels)
+        # slices next to known ones widen what is known, so that a later neighbour is not new either
+        wider = [
+            unit
+            for unit in found
+            if any(unit.meets(other) for other in self.seen)
+            and not any(unit.within(other) for other in self.seen)
+        ]
+        result = replace(self, seen=(*self.seen, *wider))
+        for unit in new:
+            result = replace(result, seen=(*result.seen, unit), count=result.count + 1)
+            result = result._with_more([unit])
+        return result
+
+    @property
+    def due(self) -> int:
+        """How many units should be held out of those met so far."""
+        if self.fraction <= 0 or self.count < MIN_UNITS_TO_HOLD_OUT:
+            return 0
+        return max(1, int(self.count * self.fraction + 0.5))
+
+    @property
+    def slices(self) -> tuple[tuple[int, int, int], ...]:
+        """Held-out annotated slices: volume, axis (0 = Z), index; pieces that are no slices are left out."""
+        return tuple(
+            (unit.volume, unit.axis, index)
+            for unit in self.units
+            if unit.axis is not None
+            for index in range(unit.start[unit.axis], unit.stop[unit.axis])
+            if self.labels[unit.volume].take(index, axis=unit.axis).any()
+        )
+
+    def training_labels(self, volume: int, box: Box | None = None) -> NDArray[np.unsignedinteger]:
+        """What may be trained on: a copy of the labels, Z Y X, with 0 in all held-out units.
+
+        Parameters
+        ----------
+        volume
+            Index of the volume.
+        box
+            Only this part; by default all of it.
+        """
+        values = self.labels[volume]
+        whole: Box = (slice(0, values.shape[0]), slice(0, values.shape[1]), slice(0, values.shape[2]))
+        box = box or whole
+        result = values[box].copy()
+        for unit in self.units:
+            if unit.volume == volume and share(unit.box, box):
+                result[shifted(unit.box, box)] = NOT_ANNOTATED
+        return result
+
+    def validation_labels(self, volume: int) -> NDArray[np.unsignedinteger]:
+        """What is scored: the labels of held-out units, Z Y X, 0 elsewhere and near training annotation.
+
+        Near means within `margin` along each axis; across a slice only within `next_door` planes, for a
+        parallel slice further away is no closer than most of the volume is to some slice.
+        """
+        result = np.zeros_like(self.labels[volume])
+        for unit in self.units:
+            if unit.volume == volume:
+                scored = self._scored(unit)
+                result[unit.box][scored] = self.labels[volume][unit.box][scored]
+        return result
+
+    def explain(self) -> str:
+        """One sentence on what is held out and what the score then means."""
+        found = f"{self.count} annotated slice{'s or pieces' if self.count != 1 else ''} found"
+        if self.fraction <= 0:
+            return f"{found}, none held out (validation = 0): all are trained on and no score is shown"
+        one_in = f"one in {1 / self.fraction:.3g}"
+        if self.units:
+            return (
+                f"{found}, {len(self.units)} held out ({self._names()}; {one_in} of later ones): the score "
+                "shown is measured there, for the model trained without them, which is the model you get"
+            )
+        if self.count < MIN_UNITS_TO_HOLD_OUT:
+            return (
+                f"{found}, none held out: from {MIN_UNITS_TO_HOLD_OUT} on, {one_in} is held out and the score "
+                "shown is for the model trained without it; until then all are trained on, without a score"
+            )
+        return (
+            f"{found}, none held out: each is needed for training or lies too close to the others; paint all "
+            "classes on one more slice, away from these, to see a score"
+        )
+
+    def to_state(self) -> HoldOutState:
+        """The choice as plain tuples and numbers, without the labels."""
+        return (
+            self.fraction,
+            self.margin,
+            self.count,
+            tuple(map(_unit_state, self.units)),
+            tuple(map(_unit_state, self.seen)),
+        )
+
+    @classmethod
+    def from_state(cls, state: HoldOutState, labels: Sequence[NDArray[np.unsignedinteger]]) -> HoldOut:
+        """The choice that `to_state` gave (lists instead of tuples will do), for the same volumes."""
+        fraction, margin, count, units, seen = state
+        return cls(
+            tuple(labels),
+            fraction,
+            (margin[0], margin[1], margin[2]),
+            tuple(map(_unit_of, units)),
+            tuple(map(_unit_of, seen)),
+            count,
+        )
+
+    # --- the choice ---------------------------------------------------------------------------------------
+
+    def _with_more(self, candidates: Sequence[AnnotatedUnit]) -> HoldOut:
+        """With those `candidates` held out, in their order, that are due and can be spared."""
+        if len(self.units) >= self.due:
+            return self
+        result = self
+        totals = _class_counts(self.labels)
+        left = _class_counts([self.training_labels(i) for i in range(len(self.labels))])
+        for unit in candidates:
+            if len(result.units) >= self.due:
+                break
+            after = left - _class_counts([result.training_labels(unit.volume, unit.box)])
+            more = replace(result, units=(*result.units, unit))
+            if np.all(after >= _LEAST_LEFT * totals) and more._scored(unit).any():
+                result, left = more, after
+        return result
+
+    def _in_turn(self, units: Sequence[AnnotatedUnit]) -> list[AnnotatedUnit]:
+        """`units` ordered so that each volume and axis gets its share, those with a structure first."""
+        groups: dict[tuple[int, int | None], list[AnnotatedUnit]] = {}
+        for unit in units:
+            groups.setdefault((unit.volume, unit.axis), []).append(unit)
+        # the first id in use; 0 when there is none, and then there is no unit either
+        background = int(np.argmax(_class_counts(self.labels) > 0))
+        places: list[tuple[float, AnnotatedUnit]] = []
+        for group in groups.values():
+            group.sort(key=lambda unit: not (self.labels[unit.volume][unit.box] > background).any())
+            places += [((i + 0.5) / len(group), unit) for i, unit in enumerate(group)]
+        return [unit for _, unit in sorted(places, key=lambda place: place[0])]
+
+    def _scored(self, unit: AnnotatedUnit) -> NDArray[np.bool_]:
+        """Annotated voxels of a held-out unit that are not near training annotation; the shape of its box."""
+        labels = self.labels[unit.volume]
+        reach = list(self.margin)
+        if unit.axis is not None:
+            reach[unit.axis] = next_door(self.margin, unit.axis)
+        around = grown(unit.box, reach, labels.shape)
+        trained = (self.training_labels(unit.volume, around) != NOT_ANNOTATED).view(np.uint8)
+        near = ndimage.maximum_filter(trained, size=[2 * r + 1 for r in reach], mode="constant", cval=0)
+        scored: NDArray[np.bool_] = (labels[unit.box] != NOT_ANNOTATED) & (
+            near[shifted(unit.box, around)] == 0
+        )
+        return scored
+
+    def _names(self) -> str:
+        names = [
+            f"{SPATIAL_AXES[axis]} {index}" + (f" of volume {volume + 1}" if len(self.labels) > 1 else "")
+            for volume, axis, index in self.slices
+        ]
+        pieces = sum(unit.axis is None for unit in self.units)
+        if len(names) > _NAMED + 1:
+            names = [*names[:_NAMED], f"{len(names) - _NAMED} more"]
+        if pieces:
+            names.append(f"{pieces} piece{'s' * (pieces != 1)}")
+        return ", ".join(names)
+
+
+def _class_counts(volumes: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[np.intp]:
+    """Voxels of every id from 1 on (entry 0 stays 0), plane by plane to bound the memory."""
+    counts = np.zeros(_IDS, dtype=np.intp)
+    for labels in volumes:
+        for plane in labels:
+            painted = plane[plane != NOT_ANNOTATED]
+            if painted.size:
+                found = np.bincount(painted)
+                counts[: found.size] += found
+    return counts
+
+
+def _unit_state(unit: AnnotatedUnit) -> UnitState:
+    return (unit.volume, -1 if unit.axis is None else unit.axis, *unit.start, *unit.stop)
+
+
+def _unit_of(state: UnitState) -> AnnotatedUnit:
+    volume, axis, z0, y0, x0, z1, y1, x1 = state
+    return AnnotatedUnit(volume, None if axis < 0 else axis, (z0, y0, x0), (z1, y1, x1))
