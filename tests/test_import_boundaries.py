@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-VOCABULARY = ["errors", "axes", "config", "progress", "volume"]
+VOCABULARY = ["errors", "axes", "config", "progress", "volume", "describe"]
 WINDOWS = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide6", "superqt", "magicgui", "pyqtgraph", "vispy"}
 
 

@@ -1,7 +1,7 @@
 """From a few painted slices to a whole labelled volume.
 
-The public names below are imported on first use, so that importing the package costs nothing: no torch, no Qt,
-no napari.
+The public names below are imported on first use, so that importing the package costs nothing: it loads
+neither torch nor Qt nor napari.
 """
 
 from __future__ import annotations
