@@ -1,0 +1,113 @@
+"""A network computing one tile: arithmetic, mirrored averaging, and a second try where numbers overflow."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_unet3d.engine.device import Precision, autocast
+from napari_unet3d.engine.errors import DataError
+from napari_unet3d.engine.progress import Box, Note
+
+
+class TileNetwork:
+    """A network on its device in its arithmetic, one tile at a time.
+
+    Parameters
+    ----------
+    network
+        On `device`, in evaluation mode.
+    flip_axes
+        Spatial axes (0 = Z) to mirror; the probabilities of all mirrored versions are averaged.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        precision: Precision,
+        flip_axes: tuple[int, ...] = (),
+    ) -> None:
+        self.precision = precision
+        self._network = network
+        self._device = device
+        self._flips = [
+            tuple(2 + axis for axis in axes)  # B C Z Y X
+            for count in range(len(flip_axes) + 1)
+            for axes in itertools.combinations(flip_axes, count)
+        ]
+        self._note: Note | None = None
+        self._has_warned = False
+
+    def take_note(self) -> Note | None:
+        """What the user should know about the last tile, once."""
+        note, self._note = self._note, None
+        return note
+
+    @torch.inference_mode()
+    def __call__(self, block: NDArray[np.float32], crop: Box, as_probabilities: bool = False) -> Tensor:
+        """Scores K Z Y X of the part `crop` of the output, for a C Z Y X block of network input.
+
+        Logits in the arithmetic of the network, or float32 probabilities; with flips always the latter. One
+        sigmoid channel counts as the second of two classes.
+
+        Raises
+        ------
+        DataError
+            If the logits are not finite even in float32.
+        """
+        image = torch.from_numpy(block)[None].to(self._device)
+        if len(self._flips) == 1:
+            logits = self._logits(image, crop)
+            return logits.float().softmax(0) if as_probabilities else logits
+        total: Tensor | None = None
+        for axes in self._flips:
+            probabilities = self._logits(image.flip(axes), crop, axes).float().softmax(0)
+            total = probabilities if total is None else total.add_(probabilities)
+        assert total is not None
+        return total.div_(len(self._flips))
+
+    def _logits(self, image: Tensor, crop: Box, flipped: tuple[int, ...] = ()) -> Tensor:
+        logits = self._forward(image, crop, flipped, self.precision)
+        if not _is_finite(logits) and self.precision != "float32":
+            if not self._has_warned:
+                self._note = Note(
+                    f"{self.precision} gave values that are not finite: such tiles are computed in float32",
+                    "warning",
+                )
+                self._has_warned = True
+            logits = self._forward(image, crop, flipped, "float32")
+        if not _is_finite(logits):
+            raise DataError(
+                "the network gives NaN or infinite values: its weights are damaged, train it again"
+            )
+        return logits
+
+    def _forward(self, image: Tensor, crop: Box, flipped: tuple[int, ...], precision: Precision) -> Tensor:
+        if self._device.type != "mps":
+            image = image.contiguous(memory_format=torch.channels_last_3d)
+        with autocast(self._device, precision):
+            output: Tensor = self._network(image)
+        if flipped:
+            output = output.flip(flipped)
+        logits = output[0, :, *crop]
+        if logits.shape[0] == 1:  # softmax over (0, x) is the sigmoid of x
+            logits = torch.cat([torch.zeros_like(logits), logits])
+        return logits
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite, in one pass."""
+    return bool(torch.isfinite(values.sum(dtype=torch.float32)))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that there was not enough memory, on whatever device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in text for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )

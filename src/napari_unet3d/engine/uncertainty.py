@@ -1,0 +1,58 @@
+"""How sure a prediction is, voxel by voxel, from its class probabilities.
+
+Both measures are 0 where one class has probability 1 and 1 where the network cannot tell: entropy when all
+classes are equally likely, margin already when the two likeliest are. They say how sure the network *is*,
+which is not how often it is right (Guo et al. 2017, "On calibration of modern neural networks").
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def entropy(probabilities: Tensor, dim: int = 1) -> Tensor:
+    """Shannon entropy divided by the logarithm of the number of classes.
+
+    ``-sum_k p_k log p_k / log K`` (Shannon 1948), with ``0 log 0 = 0``.
+
+    Parameters
+    ----------
+    probabilities
+        Any shape with the K classes along `dim`; floating point, non-negative, summing to 1 over `dim`.
+    dim
+        Axis of the classes.
+
+    Returns
+    -------
+    Tensor
+        The shape without `dim`, in 0..1. With a single class 0 everywhere.
+    """
+    classes = probabilities.shape[dim]
+    if classes == 1:
+        return torch.zeros_like(probabilities.select(dim, 0))
+    total: Tensor = torch.special.entr(probabilities).sum(dim)
+    return (total / math.log(classes)).clamp_(0, 1)
+
+
+def margin(probabilities: Tensor, dim: int = 1) -> Tensor:
+    """One minus the difference between the two largest probabilities.
+
+    Parameters
+    ----------
+    probabilities
+        Any shape with the K classes along `dim`; floating point, non-negative, summing to 1 over `dim`.
+    dim
+        Axis of the classes.
+
+    Returns
+    -------
+    Tensor
+        The shape without `dim`, in 0..1. With a single class 0 everywhere.
+    """
+    if probabilities.shape[dim] == 1:
+        return torch.zeros_like(probabilities.select(dim, 0))
+    first, second = probabilities.topk(2, dim).values.unbind(dim)
+    return 1 - (first - second)
