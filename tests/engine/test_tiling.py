@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from napari_unet3d.engine.blending import BlendBand
-from napari_unet3d.engine.config import UNetConfig
+from napari_unet3d.engine.config import Triple, UNetConfig
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.progress import Box
@@ -16,40 +20,60 @@ from napari_unet3d.engine.tiling import Footprint, TileGrid, mirrored, whole
 POINTWISE = Footprint(stride=(1, 1, 1), full_halo=(0, 0, 0), shrink=(0, 0, 0), smallest=(1, 1, 1))
 SMALL_UNET = Footprint(stride=(4, 4, 4), full_halo=(9, 9, 9), shrink=(0, 0, 0), smallest=(4, 4, 4))
 
-axis = st.fixed_dictionaries(
-    {
-        "size": st.integers(1, 40),
-        "tile": st.integers(1, 40),
-        "stride": st.sampled_from([1, 2, 3, 4, 8]),
-        "context": st.integers(0, 20),
-        "margin": st.integers(0, 5),
-        "smallest": st.integers(1, 6),
-        "valid": st.booleans(),
-        "box": st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    }
+
+@dataclass(frozen=True)
+class Side:
+    """One axis of a grid."""
+
+    size: int
+    tile: int
+    stride: int
+    halo: int
+    margin: int
+    smallest: int
+    low: float
+    length: float
+
+    @property
+    def box(self) -> slice:
+        low = int(self.low * (self.size - 1))
+        return slice(low, low + 1 + int(self.length * (self.size - low - 1)))
+
+
+sides = st.builds(
+    Side,
+    size=st.integers(1, 40),
+    tile=st.integers(1, 40),
+    stride=st.sampled_from([1, 2, 3, 4, 8]),
+    halo=st.integers(0, 20),
+    margin=st.sampled_from([0, 0, 1, 2, 5]),
+    smallest=st.integers(1, 9),
+    low=st.floats(0, 1),
+    length=st.floats(0, 1),
 )
 
 
 @st.composite
 def grids(draw: st.DrawFn, overlaps: st.SearchStrategy[float]) -> TileGrid:
-    axes = draw(st.tuples(axis, axis, axis))
+    z, y, x = draw(st.tuples(sides, sides, sides))
+    # the smallest output of a padded network is one stride
+    smallest = [side.smallest if side.margin else side.stride for side in (z, y, x)]
     footprint = Footprint(
-        stride=tuple(a["stride"] for a in axes),
-        full_halo=tuple(a["context"] for a in axes),
-        shrink=tuple(2 * a["margin"] if a["valid"] else 0 for a in axes),
-        smallest=tuple(a["smallest"] if a["valid"] else a["stride"] for a in axes),
+        stride=(z.stride, y.stride, x.stride),
+        full_halo=(z.halo, y.halo, x.halo),
+        shrink=(2 * z.margin, 2 * y.margin, 2 * x.margin),
+        smallest=(smallest[0], smallest[1], smallest[2]),
     )
-    shape = tuple(a["size"] for a in axes)
-    box = None
-    if draw(st.booleans()):
-        low = [int(a["box"][0] * (a["size"] - 1)) for a in axes]
-        length = [1 + int(a["box"][1] * (a["size"] - start - 1)) for a, start in zip(axes, low, strict=True)]
-        box = tuple(slice(start, start + n) for start, n in zip(low, length, strict=True))
-    tile = tuple(a["tile"] for a in axes)
-    return TileGrid(shape, footprint, tile, overlap=draw(overlaps), box=box)
+    return TileGrid(
+        (z.size, y.size, x.size),
+        footprint,
+        (z.tile, y.tile, x.tile),
+        overlap=draw(overlaps),
+        box=(z.box, y.box, x.box) if draw(st.booleans()) else None,
+    )
 
 
-def _total_weight(grid: TileGrid) -> np.ndarray:
+def _total_weight(grid: TileGrid) -> NDArray[np.float64]:
     total = np.zeros(grid.shape)
     for tile in grid.tiles():
         total[tile.kept] += tile.weights
@@ -83,10 +107,11 @@ def test_tiles_are_alike_start_on_the_stride_and_keep_their_halo(grid: TileGrid)
             start = read.start + shrink // 2
             stop = start + grid.tile[i] - shrink
             assert start % stride == 0
-            assert crop.start == kept.start - start and crop.stop == kept.stop - start
+            assert (crop.start, crop.stop) == (kept.start - start, kept.stop - start)
             # a halo is dropped on each side, except where the tile ends with the untiled volume
             untiled = grid.footprint.legal_output(grid.shape)[i]
-            assert 0 <= start and stop <= untiled
+            assert start >= 0
+            assert stop <= untiled
             assert start == 0 or kept.start - start >= grid.halo[i]
             assert stop == untiled or stop - kept.stop >= grid.halo[i]
 
@@ -140,8 +165,8 @@ def test_a_halo_that_leaves_nothing_is_refused() -> None:
 def test_mirroring_is_that_of_numpy(size: int, before: int, after: int) -> None:
     line = np.arange(size)
     box, (_, _, x) = mirrored((slice(0, 1), slice(0, 1), slice(-before, size + after)), (1, 1, size))
-    mode = "reflect" if size > 1 else "edge"
-    assert np.array_equal(line[box[2]][x], np.pad(line, (before, after), mode=mode))
+    padded = np.pad(line, (before, after), mode="reflect" if size > 1 else "edge")
+    assert np.array_equal(line[box[2]][x], padded)
 
 
 def test_mirroring_reads_no_more_than_is_needed() -> None:
@@ -153,11 +178,10 @@ def test_mirroring_reads_no_more_than_is_needed() -> None:
 # --- planning -----------------------------------------------------------------------------------------------
 
 
-def _plan(
-    shape: tuple[int, int, int], footprint: Footprint, memory: int = 10**12, **more: object
-) -> TileGrid:
-    tile = plan_tile(shape, footprint, memory_of=lambda zyx: 100 * int(np.prod(zyx)), memory=memory, **more)
-    return TileGrid(shape, footprint, tile, box=more.get("box"))
+def _plan(shape: Triple, footprint: Footprint, memory: int = 10**12, box: Box | None = None) -> TileGrid:
+    """The planned grid, at 100 bytes a voxel."""
+    tile = plan_tile(shape, footprint, memory_of=lambda zyx: 100 * math.prod(zyx), memory=memory, box=box)
+    return TileGrid(shape, footprint, tile, box=box)
 
 
 def test_thin_stacks_get_thin_tiles() -> None:
@@ -177,7 +201,7 @@ def test_a_volume_a_little_too_large_for_one_tile_gets_two_of_half_its_size() ->
     shape=st.tuples(*[st.integers(1, 3000)] * 3),
     memory=st.integers(10_000, 10**10),
 )
-def test_planned_tiles_respect_memory_and_size(shape: tuple[int, int, int], memory: int) -> None:
+def test_planned_tiles_respect_memory_and_size(shape: Triple, memory: int) -> None:
     voxels = np.prod(_plan(shape, SMALL_UNET, memory).tile)
     assert 100 * voxels <= memory
     assert voxels <= LARGEST_TILE

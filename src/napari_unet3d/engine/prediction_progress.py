@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from napari_unet3d.engine.progress import Box, Event, Inbox, Pause, Paused, Predicted, Resume, Stop
 
 
-class Stopped(Exception):  # noqa: N818 - a message, not an error
+class Stopped(Exception):
     """The owner asked to stop."""
 
 

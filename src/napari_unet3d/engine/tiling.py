@@ -8,8 +8,8 @@ Along one axis, for a network whose output is as large as its input (`shrink` = 
     starts       0                 s * k                           multiples of the network's total stride s
 
     overlap = 0  |============================|===============|    the cut lies in the middle of what both see
-    overlap > 0  |=====================\\                           weights fall and rise linearly where
-                                   /=========================|    neighbours overlap, and sum to 1
+    overlap > 0  |=====================.                           weights fall and rise linearly where
+                                   .========================|    neighbours overlap, and sum to 1
 
 and for a network with valid padding, which returns `shrink` voxels less than it reads::
 
