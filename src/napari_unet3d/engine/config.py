@@ -375,6 +375,8 @@ class TrainConfig(Config):
     """Weight decay."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of the budget in which the learning rate rises."""
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Share of the budget, at its end, in which the learning rate falls to zero."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay per step of the moving average of the weights; 0 switches it off."""
     batch_size: PositiveInt | Literal["auto"] = "auto"

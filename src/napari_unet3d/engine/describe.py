@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from napari_unet3d.engine.axes import SPATIAL_AXES
 from napari_unet3d.engine.config import NetworkConfig, Triple
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.networks.geometry import AxisGeometry, axis_geometries
-from napari_unet3d.engine.networks.layers import Layer, unet_layers
+from napari_unet3d.engine.networks.layers import DOWN, UP, Layer, unet_layers
+from napari_unet3d.engine.scales import feature_radius
 
 Voxels: TypeAlias = tuple[int, int, int]
 """Z Y X numbers of voxels, 0 allowed."""
@@ -195,9 +195,9 @@ class Description:
         sizes = []
         for layer in self.layers:
             axes = zip(size, layer.kernel, layer.stride, strict=True)
-            if layer.kind in ("max pooling", "average pooling", "strided convolution"):
+            if layer.kind in DOWN:
                 size = _triple([voxels // stride for voxels, _, stride in axes])
-            elif layer.kind in ("nearest up-sampling", "linear up-sampling", "transposed convolution"):
+            elif layer.kind in UP:
                 lost = [axis.lost_in_upsampling[layer.level] for axis in self.geometry]
                 grown = [voxels * stride for voxels, _, stride in axes]
                 size = _triple([voxels - 2 * cut for voxels, cut in zip(grown, lost, strict=True)])
@@ -265,7 +265,7 @@ class Description:
                 total += values + voxels * layer.out_channels * _INDEX_BYTES
             elif layer.kind in ("average pooling", "strided convolution", "head", "side head"):
                 total += values
-            elif layer.kind in ("nearest up-sampling", "linear up-sampling", "transposed convolution"):
+            elif layer.kind in UP:
                 skip = self.config.filters_per_level[layer.level]
                 total += values * 2 * layer.normalized
                 total += voxels * (layer.out_channels + skip) * bytes_per_value  # the concatenation
@@ -273,24 +273,22 @@ class Description:
 
     def _alive_at_once(self, zyx: Voxels, bytes_per_value: int) -> int:
         filters = self.config.filters_per_level
-        shapes = self.shapes(zyx)
-        skips = 0
-        entering = math.prod(zyx) * self.config.body_channels
-        most = before = entering
+        encoder = [math.prod(level.encoder) * filters[level.level] for level in self.shapes(zyx)]
+        skips = most = entering = before = 0  # values: waiting skips, the block's input, the layer's input
         for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
             values = math.prod(size) * layer.out_channels
-            if "pooling" in layer.kind or layer.kind == "strided convolution":
-                skips += math.prod(shapes[layer.level - 1].encoder) * filters[layer.level - 1]
+            if layer.kind == "convolution":
+                inputs = entering if before == entering else entering + before
+                most = max(most, skips + inputs + values * (1 + layer.normalized + self.config.residual))
+            elif layer.kind in DOWN:
+                skips += encoder[layer.level - 1]
+                most = max(most, skips + values)
                 entering = values
-            elif layer.kind in ("nearest up-sampling", "linear up-sampling", "transposed convolution"):
-                skip = math.prod(shapes[layer.level].encoder) * filters[layer.level]
-                entering = math.prod(size) * (layer.out_channels + filters[layer.level])
-                most = max(most, skips + before + values + entering)
-                skips -= skip
-                values = entering
-            else:
-                most = max(most, skips + entering + values * (1 + layer.normalized))
-            most = max(most, skips + before + values)
+            elif layer.kind in UP:
+                joined = values + math.prod(size) * filters[layer.level]
+                most = max(most, skips + before + values * (1 + layer.normalized), skips + values + joined)
+                skips -= encoder[layer.level]
+                entering = values = joined
             before = values
         return most * bytes_per_value
 
@@ -308,24 +306,6 @@ def describe(config: NetworkConfig) -> Description:
         z, y, x = feature_radius(config.feature_scales, config.feature_voxel)
         radius = (z if config.dimensions == 3 else 0, y, x)
     return Description(config, tuple(unet_layers(config)), axis_geometries(config, radius))
-
-
-def feature_radius(scales: Sequence[float], voxel: Sequence[float]) -> Voxels:
-    """Voxels (Z Y X) on each side of a voxel that its scale-space features depend on.
-
-    Smoothing goes from scale to scale with Gaussians cut at three standard deviations, so the reaches of
-    the steps add up; second differences add two.
-
-    Parameters
-    ----------
-    scales
-        Standard deviations in units of the finest voxel edge.
-    voxel
-        Z Y X voxel edges, the finest being 1.
-    """
-    ordered = [0.0, *sorted(scales)]
-    steps = [math.sqrt(b * b - a * a) for a, b in pairwise(ordered)]
-    return _triple([sum(math.ceil(3 * step / edge) for step in steps) + 2 for edge in voxel])
 
 
 def _triple(values: Sequence[int]) -> tuple[int, int, int]:

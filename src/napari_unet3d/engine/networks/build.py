@@ -39,30 +39,37 @@ class Network(nn.Module):
         self.body = UNet(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.body(self._body_input(x))  # B K Z' Y' X', or N K Y' X' of folded planes
-        return self._unfold(logits, x)
-
-    def outputs(self, x: Tensor) -> list[Tensor]:
-        """Logits of every head, finest first, each at its own resolution; one without deep supervision."""
-        return [self._unfold(logits, x) for logits in self.body.outputs(self._body_input(x))]
-
-    def _body_input(self, x: Tensor) -> Tensor:
         volume = x if x.ndim == 5 else x[:, :, None]  # B C Z Y X
         if not torch.compiler.is_compiling():
             z, y, x_size = volume.shape[2:]
             self.description.check_shape((z, y, x_size))
-        if self.config.dimensions == 3:
-            features: Tensor = self.features(volume)  # B C_body Z Y X
-            return features
-        planes = volume.transpose(1, 2).flatten(0, 1)  # B*Z C Y X: a view where memory is channels-last
-        features = self.features(planes[:, :, None])  # B*Z C_body 1 Y X
-        return features[:, :, 0]  # B*Z C_body Y X
+        logits = self.outputs_of(self.inputs(volume))[0]  # B K Z' Y' X'
+        return logits if x.ndim == 5 else logits[:, :, 0]
 
-    def _unfold(self, logits: Tensor, x: Tensor) -> Tensor:
-        if self.config.dimensions == 3 or x.ndim == 4:
-            return logits
-        planes = logits.reshape(x.shape[0], x.shape[2], *logits.shape[1:])  # B Z K Y' X'
-        return planes.transpose(1, 2)  # B K Z Y' X'
+    def outputs(self, image: Tensor) -> list[Tensor]:
+        """Logits of every head for B C Z Y X normalised grey values."""
+        return self.outputs_of(self.inputs(image))
+
+    def inputs(self, image: Tensor) -> Tensor:
+        """What enters the body: B C Z Y X normalised grey values -> B ``config.body_channels`` Z Y X, any size."""
+        if self.config.dimensions == 3:
+            features: Tensor = self.features(image)
+            return features
+        planes = image.transpose(1, 2).flatten(0, 1)  # B*Z C Y X
+        return _unfolded(self.features(planes[:, :, None])[:, :, 0], image.shape[0])
+
+    def outputs_of(self, values: Tensor) -> list[Tensor]:
+        """Logits (B K Z Y X) of every head for what `inputs` gave, finest first; one without deep supervision."""
+        if self.config.dimensions == 3:
+            outputs: list[Tensor] = self.body.outputs(values)
+            return outputs
+        planes = values.transpose(1, 2).flatten(0, 1)  # B*Z F Y X: a view where memory is channels-last
+        return [_unfolded(logits, values.shape[0]) for logits in self.body.outputs(planes)]
+
+
+def _unfolded(planes: Tensor, batch: int) -> Tensor:
+    """B*Z K Y X -> B K Z Y X."""
+    return planes.reshape(batch, -1, *planes.shape[1:]).transpose(1, 2)
 
 
 def build_network(config: NetworkConfig) -> Network:

@@ -1,0 +1,221 @@
+"""Model files: one ``.safetensors`` file with the weights and, as JSON in its metadata, everything else.
+
+Nothing is ever unpickled. See ``docs/model-file.md`` for the format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.config import Config, Recipe
+from napari_unet3d.engine.errors import FileError, ModelFileError
+from napari_unet3d.engine.networks.build import build_network
+from napari_unet3d.engine.normalize import Normalization
+from napari_unet3d.engine.trained_model import ClassInfo, History, TrainedModel, TrainingState
+
+FORMAT_VERSION: Final = 1
+SUFFIX: Final = ".safetensors"
+_KEY: Final = "napari_unet3d"
+_WEIGHTS: Final = "network."
+_STATE: Final = "training."
+
+
+class _Size(Config):
+    z: float
+    y: float
+    x: float
+    unit: str
+
+
+class _Header(Config):
+    """Everything in a model file that is not a tensor."""
+
+    format_version: int
+    versions: dict[str, str]
+    recipe: Recipe
+    normalization: Normalization
+    classes: tuple[ClassInfo, ...]
+    voxel_size: _Size
+    spatial_dims: int
+    history: History
+    state: dict[str, Any] | None = None
+
+
+def check_model_output(path: str | Path) -> Path:
+    """The path, if a model file can be written there.
+
+    Raises
+    ------
+    FileError
+        If the suffix is not ``.safetensors``, the folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise FileError(f"{path} does not end in {SUFFIX}; a model file needs that suffix")
+    if path.is_dir():
+        raise FileError(f"{path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise FileError(f"the folder {path.parent} does not exist; make it first or give another --out")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"the folder {path.parent} cannot be written to; give another --out")
+    return path
+
+
+def save_model(model: TrainedModel, path: str | Path) -> Path:
+    """Write a model file, atomically: an older file at `path` stays until the new one is complete.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written, for example because the disk is full.
+    """
+    path = check_model_output(path)
+    header = _Header(
+        format_version=FORMAT_VERSION,
+        versions=_versions(),
+        recipe=model.recipe,
+        normalization=model.normalization,
+        classes=model.classes,
+        voxel_size=_Size(
+            z=model.voxel_size.z, y=model.voxel_size.y, x=model.voxel_size.x, unit=model.voxel_size.unit
+        ),
+        spatial_dims=model.spatial_dims,
+        history=model.history,
+        state=dict(model.state.values) if model.state else None,
+    )
+    tensors = {_WEIGHTS + name: tensor for name, tensor in model.network.state_dict().items()}
+    if model.state:
+        tensors |= {_STATE + name: tensor for name, tensor in model.state.tensors.items()}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # NaN is no JSON: records use None for it
+    content = save(contiguous, {_KEY: json.dumps(header.model_dump(mode="json"), allow_nan=False)})
+    _write_atomically(path, content)
+    return path
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(
+            f"cannot write {path}: {error.strerror}; free some space or give another --out"
+        ) from None
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load_model(path: str | Path) -> TrainedModel:
+    """Read a model file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, is no model file of this program, is damaged, of a newer format, or its weights do
+        not fit its network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    header, tensors = _read(path)
+    network = build_network(header.recipe.network)
+    weights = {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)}
+    _check_weights(path, network.state_dict(), weights)
+    network.load_state_dict(weights)
+    state = None
+    if header.state is not None:
+        state = TrainingState(
+            {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}, header.state
+        )
+    return TrainedModel(
+        network=network.eval().requires_grad_(False),
+        recipe=header.recipe,
+        normalization=header.normalization,
+        classes=header.classes,
+        voxel_size=VoxelSize(**header.voxel_size.model_dump()),
+        spatial_dims=header.spatial_dims,
+        history=header.history,
+        state=state,
+    )
+
+
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise ModelFileError(f"{path} was not written by napari-unet3d; give a model it trained")
+            values = json.loads(metadata[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    except SafetensorError as error:
+        raise ModelFileError(
+            f"{path} is no model file, or is damaged ({error}); train or copy it again"
+        ) from None
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError:
+        raise ModelFileError(f"the header of {path} is damaged; train or copy the model again") from None
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {found}, this program reads up to {FORMAT_VERSION}; update napari-unet3d"
+        )
+    try:
+        return _Header.model_validate(values), tensors
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ModelFileError(
+            f"the header of {path} is damaged at {where!r}; train or copy the model again"
+        ) from None
+
+
+def _check_weights(path: Path, needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    if needed.keys() != found.keys():
+        name = sorted(needed.keys() ^ found.keys())[0]
+        raise ModelFileError(
+            f"{path} is damaged: the weights {name!r} do not belong to its network, or are missing"
+        )
+    for name, tensor in needed.items():
+        if tensor.shape != found[name].shape:
+            raise ModelFileError(
+                f"{path} is damaged: {name!r} has shape {tuple(found[name].shape)}, "
+                f"its network needs {tuple(tensor.shape)}"
+            )
+        if found[name].is_floating_point() and not torch.isfinite(found[name]).all():
+            raise ModelFileError(f"{path} is damaged: {name!r} holds values that are not finite")
+
+
+def _versions() -> dict[str, str]:
+    found = {"torch": torch.__version__, "numpy": np.__version__}
+    try:
+        found["napari-unet3d"] = version("napari-unet3d")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        found["napari-unet3d"] = "unknown"
+    return found

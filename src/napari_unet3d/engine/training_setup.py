@@ -1,0 +1,189 @@
+"""From volumes and settings to what the training loop works on: fitted network, patch sizes, sources, sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig, Triple
+from napari_unet3d.engine.describe import describe
+from napari_unet3d.engine.device import free_memory
+from napari_unet3d.engine.errors import ConfigError, DataError
+from napari_unet3d.engine.holdout import HoldOut, margin_for
+from napari_unet3d.engine.networks.build import Network
+from napari_unet3d.engine.normalize import Normalization
+from napari_unet3d.engine.patch_source import PatchSource
+from napari_unet3d.engine.progress import Event, Preparing
+from napari_unet3d.engine.sampling import PatchSampler
+from napari_unet3d.engine.training_data import TrainingData
+from napari_unet3d.engine.volume import AnnotatedVolume
+
+_THICKNESS: Final = 8
+_SIDE: Final = 96
+"""Voxels of a slab across and along a slice, see docs/decisions/patches.md."""
+
+_GPU_BATCH: Final = 4
+_KEPT_SHARE: Final = 0.4
+"""Of the free memory, for features that are computed once."""
+
+_GAIN_SAMPLES: Final = 8
+_GAIN_BLOCK: Final = 48
+
+
+def network_for(
+    volumes: Sequence[AnnotatedVolume], network: NetworkConfig, label_ids: Sequence[int]
+) -> NetworkConfig:
+    """The network with ``auto`` kernels and strides settled for the first volume.
+
+    Raises
+    ------
+    ConfigError
+        If channels, classes or dimensions do not fit the volumes.
+    DataError
+        If the volumes differ in channels.
+    """
+    first = volumes[0].image
+    for volume in volumes[1:]:
+        if volume.image.channels != first.channels:
+            raise DataError(
+                f"{volume.image.name} has {volume.image.channels} channels but {first.name} has {first.channels}; "
+                "train on volumes with the same channels"
+            )
+    if network.dimensions == 3 and first.spatial_dims == 2:
+        raise ConfigError(
+            f"{first.name} is a 2D image but the network is three-dimensional; use --set network.dimensions=2, "
+            "or name the axes with --axes if it is a volume"
+        )
+    if network.in_channels != first.channels:
+        raise ConfigError(
+            f"network.in_channels = {network.in_channels} but {first.name} has {first.channels} channels; "
+            f"set network.in_channels to {first.channels}"
+        )
+    if network.classes != len(label_ids) and (network.classes, len(label_ids)) != (1, 2):
+        raise ConfigError(
+            f"network.classes = {network.classes} but {len(label_ids)} classes are annotated (ids "
+            f"{', '.join(map(str, label_ids))}); set network.classes to {len(label_ids)}"
+        )
+    return network.for_voxels(first.voxel_size)
+
+
+class Prepared(NamedTuple):
+    """What `prepare_data` gives."""
+
+    data: TrainingData
+    batch_size: int
+    patch_size: Triple
+    """Z Y X input voxels of a patch on slices across the first axis."""
+
+
+def prepare_data(
+    volumes: Sequence[AnnotatedVolume],
+    label_ids: Sequence[int],
+    network: Network,
+    config: TrainConfig,
+    *,
+    normalization: Normalization,
+    device: torch.device,
+    dtype: torch.dtype,
+    rng: np.random.Generator,
+    fit_gain: bool,
+    hold_out_state: Any = None,
+    record: RunRecord | None = None,
+) -> Iterator[Event]:
+    """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
+
+    Parameters
+    ----------
+    fit_gain
+        Bring the features to similar size first; false where a model brings its own.
+    hold_out_state
+        A hold-out to go on with, as `HoldOut.to_state` gives it.
+    record
+        A run to repeat, with its batch size.
+    """
+    labels = [volume.labels.copy() for volume in volumes]
+    if hold_out_state is not None:
+        hold_out = HoldOut.from_state(hold_out_state, labels).extended()
+    else:
+        margin = margin_for(volumes[0].image.voxel_size)
+        hold_out = HoldOut.choose(labels, config.validation, rng, margin)
+    if fit_gain:
+        _fit_gain(network, volumes, normalization)
+    sources = _open_sources(volumes, network, normalization, device, dtype)
+    for number, source in enumerate(sources):
+        for fraction in source.prepare():
+            yield Preparing("features", (number + fraction) / len(sources))
+    training = [hold_out.training_labels(i) for i in range(len(volumes))]
+    sampler = _sampler(volumes, training, label_ids, network, config)
+    data = TrainingData(
+        volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device
+    )
+    if record is not None:
+        batch_size = record.batch_size
+    elif config.batch_size == "auto":
+        batch_size = 1 if device.type == "cpu" else _GPU_BATCH
+    else:
+        batch_size = config.batch_size
+    return Prepared(data, batch_size, sampler.patch_shapes[0])
+
+
+def _open_sources(
+    volumes: Sequence[AnnotatedVolume],
+    network: Network,
+    normalization: Normalization,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> list[PatchSource]:
+    channels = network.config.body_channels
+    needed = sum(PatchSource.needed_bytes(volume.image, channels, dtype) for volume in volumes)
+    z, y, x = (axis.feature_radius for axis in network.description.geometry)
+    reach = (z, y, x)
+    keep = needed <= _KEPT_SHARE * free_memory(device)
+    return [
+        PatchSource(volume.image, normalization, network.inputs, reach, channels, device, dtype, keep)
+        for volume in volumes
+    ]
+
+
+def _fit_gain(network: Network, volumes: Sequence[AnnotatedVolume], normalization: Normalization) -> None:
+    """Divide every feature by its standard deviation over blocks spread along the volumes' diagonals."""
+    if network.config.features == "none":
+        return
+    gain = network.features.gain
+    assert isinstance(gain, torch.Tensor)
+    squares = torch.zeros_like(gain, dtype=torch.float64)
+    blocks = 0
+    for volume in volumes:
+        for place in np.linspace(0, 1, _GAIN_SAMPLES):
+            starts = [int(place * max(0, n - _GAIN_BLOCK)) for n in volume.image.shape]
+            z, y, x = (slice(start, start + _GAIN_BLOCK) for start in starts)
+            grey = torch.from_numpy(normalization.apply(volume.image.read((z, y, x)))).to(gain.device)
+            with torch.inference_mode():
+                squares += network.inputs(grey[None])[0].double().var((1, 2, 3), correction=0)
+            blocks += 1
+    deviation = (squares / blocks).sqrt()
+    gain.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0))
+
+
+def _sampler(
+    volumes: Sequence[AnnotatedVolume],
+    training: Sequence[np.ndarray[Any, np.dtype[np.unsignedinteger]]],
+    label_ids: Sequence[int],
+    network: Network,
+    config: TrainConfig,
+) -> PatchSampler:
+    description = describe(network.config)
+    patch_size = None if config.patch_size == "auto" else description.legal_shape(config.patch_size)
+    z, y, x = description.margin
+    return PatchSampler(
+        training,
+        label_ids,
+        slab=(_THICKNESS, _SIDE),
+        stride=description.total_stride,
+        patch_size=patch_size,
+        border=(z, y, x),
+        margin=margin_for(volumes[0].image.voxel_size),
+    )
