@@ -208,8 +208,8 @@ class HoldOut:
             )
         if self.count < MIN_UNITS_TO_HOLD_OUT:
             return (
-                f"{found}, none held out: from {MIN_UNITS_TO_HOLD_OUT} on, {one_in} is held out and the score "
-                "shown is for the model trained without it; until then all are trained on, without a score"
+                f"{found}, none held out: from {MIN_UNITS_TO_HOLD_OUT} on, {one_in} is held out and the "
+                "score shown is for the model trained without it; until then all are trained on, unscored"
             )
         return (
             f"{found}, none held out: each is needed for training or lies too close to the others; paint all "

@@ -99,12 +99,11 @@ def patch_shapes(slab: tuple[int, int], stride: Triple, extent: Sequence[int]) -
 class PatchSampler:
     """Draws patches around annotated voxels.
 
-    For a batch, a class is drawn first, then an orientation that shows it, in proportion to its annotated
-    units (slices along one axis, or pieces). For each patch of the batch then a class among those of this
-    orientation, a unit with the class, a voxel of the class in the unit, and a shift of the patch that leaves
-    this voxel anywhere but at the border of the patch. Classes and units are each drawn half uniformly, half
-    in proportion to their annotated voxels: rare classes and small corrections are seen often, and large
-    slices still count for more.
+    For a batch, a class and a unit (slice or piece) that shows it are drawn first: they give the batch's
+    orientation. Then for each patch a class among those of this orientation, a unit with the class, a voxel
+    of the class in the unit, and a shift of the patch that leaves this voxel anywhere but at the border of
+    the patch. Classes and units are each drawn half uniformly, half in proportion to their annotated voxels:
+    rare classes and small corrections are seen often, and large slices still count for more.
 
     The sampler keeps the label arrays it is given and changes them in `update_box`.
 
@@ -245,11 +244,10 @@ class PatchSampler:
         }
 
     def _draw_orientation(self, rng: np.random.Generator) -> Orientation:
-        axes = list(self._tables)
-        by_class = np.stack([table.voxels.sum(axis=0) for table in self._tables.values()])
-        class_index = _draw_mixed(rng, by_class.sum(axis=0))
-        units = np.array([np.count_nonzero(self._tables[axis].voxels[:, class_index]) for axis in axes])
-        return axes[int(rng.choice(len(axes), p=units / units.sum()))]
+        axes = [axis for axis, table in self._tables.items() for _ in table.units]
+        voxels = np.concatenate([table.voxels for table in self._tables.values()])
+        class_index = _draw_mixed(rng, voxels.sum(axis=0))
+        return axes[_draw_mixed(rng, voxels[:, class_index])]
 
     def _around(self, rng: np.random.Generator, unit: AnnotatedUnit, voxel: int) -> Patch:
         labels = self.labels[unit.volume]
