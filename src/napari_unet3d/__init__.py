@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_unet3d.api import evaluate, load_model, predict, train, train_events
+    from napari_unet3d.api import evaluate, predict, train, train_events
     from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNetConfig
+    from napari_unet3d.engine.model_file import load_model
     from napari_unet3d.engine.networks.build import build_network
     from napari_unet3d.engine.networks.presets import network_config, network_presets
 
@@ -35,7 +36,7 @@ _HOME = {
     "UNetConfig": "engine.config",
     "build_network": "engine.networks.build",
     "evaluate": "api",
-    "load_model": "api",
+    "load_model": "engine.model_file",
     "network_config": "engine.networks.presets",
     "network_presets": "engine.networks.presets",
     "predict": "api",
