@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,18 +13,27 @@ from typing import Final
 from napari_unet3d.engine.errors import FileError, UNet3dError
 
 _CHATTY: Final = ("tifffile", "nibabel.global")
+_DAMAGE: Final = (
+    "failed to read",
+    "invalid page offset",
+    "invalid value offset",
+    "metadata invalid or corrupted",
+    "Missing data are zeroed",
+)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the file libraries warn and log to themselves.
+def quiet() -> Iterator[list[str]]:
+    """Keep what the file libraries warn and log to themselves; gives the list of what they logged.
 
     For opening and closing files only: the warning filters belong to all threads, so blocks that are read or
     written meanwhile must not change them.
     """
+    logged: list[str] = []
 
     def drop(record: logging.LogRecord) -> bool:
+        logged.append(record.getMessage())
         return False
 
     loggers = [logging.getLogger(name) for name in _CHATTY]
@@ -34,7 +43,7 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            yield logged
     finally:
         for logger in loggers:
             logger.removeFilter(drop)
@@ -64,6 +73,18 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} cannot be read ({_first_line(error)}); it is damaged, incomplete or of another format: "
             "save it again in the format of its suffix"
         ) from error
+
+
+def check_complete(path: Path, logged: Iterable[str]) -> None:
+    """Refuse a file of which a library read, as its log shows, only a part.
+
+    Raises
+    ------
+    FileError
+        If a part is missing.
+    """
+    if any(sign in message for message in logged for sign in _DAMAGE):
+        raise FileError(f"{path} is damaged or incomplete: a part of it is missing; copy or save it again")
 
 
 @contextmanager

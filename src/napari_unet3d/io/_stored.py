@@ -33,6 +33,8 @@ class StoredArray:
         As in `Volume`; None where the file holds none.
     source
         As in `Volume`.
+    has_alpha
+        The last of four colours is opacity.
     """
 
     array: LazyArray
@@ -40,6 +42,7 @@ class StoredArray:
     voxel_size: VoxelSize | None = None
     affine: NDArray[np.float64] | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    has_alpha: bool = False
 
     def to_volume(self, path: Path, *, voxel_size: VoxelSize | None = None, is_stack: bool = False) -> Volume:
         """The array as an image.
@@ -61,6 +64,8 @@ class StoredArray:
         """
         settled = settle_axes(self.axes, self.array.shape, path.name)
         data = as_czyx(self.array, settled, path)
+        if self.has_alpha and data.shape[0] == 4:
+            data = data[:3]
         size, affine = self.voxel_size, self.affine
         source = {**self.source, "path": path, "axes": settled}
         if voxel_size is not None:

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import DataError, FileError
 from napari_unet3d.engine.volume import Volume, checked_labels
-from napari_unet3d.io._guard import quiet, reading
+from napari_unet3d.io._guard import check_complete, quiet, reading
 from napari_unet3d.io._paths import check_output, file_format, is_supported_output
 from napari_unet3d.io._stored import StoredArray, same_size, stretched
 from napari_unet3d.io.nifti import read_nifti
@@ -223,8 +223,10 @@ def open_output(
 def _read_stored(path: Path, axes: str | None) -> StoredArray:
     with reading(path):
         kind = _input_format(path)
-        with quiet():
-            return _READERS[kind](path, axes)
+        with quiet() as logged:
+            stored = _READERS[kind](path, axes)
+        check_complete(path, logged)
+    return stored
 
 
 def _input_format(path: Path) -> str:

@@ -59,13 +59,12 @@ def read_tiff(path: Path, axes: str | None = None) -> StoredArray:
             array = series.asarray()
         array = array.reshape(shape)
         names = letters if axes is None else given
-        if page.photometric == tifffile.PHOTOMETRIC.RGB:
-            # without alpha, unless the samples are said to be something else
-            is_colour = [pair in (("S", "S"), ("S", "C")) for pair in zip(letters, names, strict=True)]
-            array = array[tuple(slice(3) if colour else slice(None) for colour in is_colour)]
+        names = letters if axes is None else given
+        has_alpha = page.photometric == tifffile.PHOTOMETRIC.RGB and shape[letters.find("S")] == 4
         is_planar = set(names) <= set("TCSYX")
         voxel_size = _voxel_size(tif, page, is_planar)
-    return StoredArray(array, names, voxel_size, source={"format": "tiff"})
+        len(tif.pages)  # follows the chain of pages to its end, where a truncated file shows
+    return StoredArray(array, names, voxel_size, source={"format": "tiff"}, has_alpha=has_alpha)
 
 
 def _voxel_size(tif: tifffile.TiffFile, page: tifffile.TiffPage, is_planar: bool) -> VoxelSize | None:
@@ -132,8 +131,8 @@ def _pixel_edges(page: tifffile.TiffPage, unit: str) -> tuple[float | None, floa
 def write_tiff(path: Path, array: NDArray[Any], axes: str, image: Volume) -> None:
     """Write labels or maps, compressed page by page.
 
-    A name that ends in ``.ome.tif(f)`` gives OME-TIFF, any other an ImageJ TIFF; what is too large for the
-    latter becomes an OME BigTIFF under the same name.
+    A name that ends in ``.ome.tif(f)`` gives OME-TIFF, any other an ImageJ TIFF; what the latter cannot hold
+    (4 GiB and more) becomes an OME BigTIFF under the same name.
 
     Parameters
     ----------
@@ -149,7 +148,8 @@ def write_tiff(path: Path, array: NDArray[Any], axes: str, image: Volume) -> Non
     size = image.voxel_size
     has_size = size != VoxelSize()
     is_large = array.nbytes > _LARGEST_CLASSIC
-    is_ome = is_large or ".ome." in path.name.lower()
+    # tifffile mistakes ImageJ images one voxel wide for lines of samples
+    is_ome = is_large or ".ome." in path.name.lower() or array.shape[-1] == 1
     if not is_ome and axes == "CZYX":
         array, axes = np.moveaxis(array, 0, 1), "ZCYX"  # the order of an ImageJ hyperstack
     metadata: dict[str, Any] = {"axes": axes}
