@@ -411,7 +411,7 @@ class PredictConfig(Config):
     """How a model is applied."""
 
     tile: Triple | Literal["auto"] = "auto"
-    """Z Y X voxels of the network's input block. auto: as large as `memory` allows, at most 128 a side."""
+    """Z Y X voxels of the network's input block. auto: least work within `memory`, up to 5 million."""
     halo: tuple[int, int, int] | Literal["auto"] = "auto"
     """Z Y X context around each tile that is discarded. auto: what the network needs to see, up to a third of a tile."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
