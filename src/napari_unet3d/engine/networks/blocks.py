@@ -194,14 +194,18 @@ class GroupNorm(nn.GroupNorm):
 
     PyTorch's CPU kernel for channels-last memory takes the variance as a difference of squares, which is
     far off where the mean is large, and has a slow gradient; so the plain layout is used there, and
-    restored.
+    restored. A group of a single value becomes its bias.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
         if x.device.type == "cpu" and x.is_contiguous(memory_format=layout):
-            return super().forward(x.contiguous()).contiguous(memory_format=layout)
-        return super().forward(x)
+            return self._normalized(x.contiguous()).contiguous(memory_format=layout)
+        return self._normalized(x)
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        # not F.group_norm, which refuses groups of a single value even when predicting
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class MaxPool(nn.Module):

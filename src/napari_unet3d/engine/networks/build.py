@@ -43,28 +43,39 @@ class Network(nn.Module):
         if not torch.compiler.is_compiling():
             z, y, x_size = volume.shape[2:]
             self.description.check_shape((z, y, x_size))
-        logits = self.outputs_of(self.inputs(volume))[0]  # B K Z' Y' X'
+        values = self.inputs(volume)  # B C_body Z Y X
+        if self.config.dimensions == 3:
+            logits: Tensor = self.body(values)  # B K Z' Y' X'
+            return logits
+        logits = _unfolded(self.body(_folded(values)), volume.shape[0])  # B K Z Y' X'
         return logits if x.ndim == 5 else logits[:, :, 0]
 
     def outputs(self, image: Tensor) -> list[Tensor]:
-        """Logits of every head for B C Z Y X normalised grey values."""
+        """Logits of every head for B C Z Y X normalised grey values, finest first, each at its resolution.
+
+        One element without deep supervision.
+        """
         return self.outputs_of(self.inputs(image))
 
     def inputs(self, image: Tensor) -> Tensor:
-        """What enters the body: B C Z Y X normalised grey values -> B ``config.body_channels`` Z Y X, any size."""
+        """What enters the body: B C Z Y X normalised grey values -> B ``config.body_channels`` Z Y X."""
         if self.config.dimensions == 3:
             features: Tensor = self.features(image)
             return features
-        planes = image.transpose(1, 2).flatten(0, 1)  # B*Z C Y X
-        return _unfolded(self.features(planes[:, :, None])[:, :, 0], image.shape[0])
+        planes = _folded(image)[:, :, None]  # B*Z C 1 Y X
+        return _unfolded(self.features(planes)[:, :, 0], image.shape[0])
 
     def outputs_of(self, values: Tensor) -> list[Tensor]:
-        """Logits (B K Z Y X) of every head for what `inputs` gave, finest first; one without deep supervision."""
+        """Logits (B K Z Y X) of every head for what `inputs` gave, finest first."""
         if self.config.dimensions == 3:
             outputs: list[Tensor] = self.body.outputs(values)
             return outputs
-        planes = values.transpose(1, 2).flatten(0, 1)  # B*Z F Y X: a view where memory is channels-last
-        return [_unfolded(logits, values.shape[0]) for logits in self.body.outputs(planes)]
+        return [_unfolded(logits, values.shape[0]) for logits in self.body.outputs(_folded(values))]
+
+
+def _folded(volume: Tensor) -> Tensor:
+    """B C Z Y X -> B*Z C Y X; a view where memory is channels-last."""
+    return volume.transpose(1, 2).flatten(0, 1)
 
 
 def _unfolded(planes: Tensor, batch: int) -> Tensor:

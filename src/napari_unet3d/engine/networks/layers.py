@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from napari_unet3d.engine.config import Triple, UNetConfig
 
@@ -23,7 +23,13 @@ Kind: TypeAlias = Literal[
     "side head",
 ]
 
-_POINT: Triple = (1, 1, 1)
+DOWN: Final[tuple[Kind, ...]] = ("max pooling", "average pooling", "strided convolution")
+"""Layers that lead to the next coarser level."""
+
+UP: Final[tuple[Kind, ...]] = ("nearest up-sampling", "linear up-sampling", "transposed convolution")
+"""Layers that lead to the next finer level."""
+
+_POINT: Final = (1, 1, 1)
 
 
 @dataclass(frozen=True)

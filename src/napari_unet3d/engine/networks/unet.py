@@ -125,9 +125,10 @@ class Decoder(nn.Module):
         x = levels.pop()  # B F_last Z/S_last ...
         decoded: list[Tensor] = []
         for level in reversed(range(len(self.blocks))):
-            up = self.ups[level](x)  # B F_up Z/S_l Y/S_l X/S_l
-            joined = self.dropouts[level](self._join(levels.pop(), up, level))  # B F_up+F_l Z/S_l ...
-            x = self.blocks[level](joined)  # B F_l Z/S_l Y/S_l X/S_l
+            # no names for the parts: each is freed as soon as the next one exists
+            x = self._join(levels.pop(), self.ups[level](x), level)  # B F_up+F_l Z/S_l Y/S_l X/S_l
+            x = self.dropouts[level](x)
+            x = self.blocks[level](x)  # B F_l Z/S_l Y/S_l X/S_l
             decoded.insert(0, x)
         return decoded or [x]
 
