@@ -21,6 +21,7 @@ from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.metrics import Evaluation, evaluate_labels
 from napari_unet3d.engine.model_file import check_model_output, load_model, save_model
 from napari_unet3d.engine.networks.presets import network_config
+from napari_unet3d.engine.nonfinite import NonFiniteWatch, watched
 from napari_unet3d.engine.prediction_io import PredictionOutputs
 from napari_unet3d.engine.predictor import Predictor
 from napari_unet3d.engine.progress import Box, Event, Finished, Inbox, Note, Saved, Stepped
@@ -31,6 +32,7 @@ from napari_unet3d.io.files import open_output, read_labels, read_volume
 from napari_unet3d.io.output import OutputWriter
 
 __all__ = [
+    "PredictionStopped",
     "TrainingRun",
     "evaluate",
     "load_model",
@@ -59,13 +61,21 @@ class TrainingRun:
     process loses no more than that.
     """
 
-    def __init__(self, trainer: Trainer, out: Path | None, keep_state: bool, notes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        out: Path | None,
+        keep_state: bool,
+        notes: Sequence[str],
+        watches: Sequence[NonFiniteWatch],
+    ) -> None:
         self._trainer = trainer
         self._out = out
         self._keep_state = keep_state
         self._notes = notes
+        self._watches = list(watches)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Generator[Event, None, None]:
         yield from (Note(text, "warning") for text in self._notes)
         saved_at = time.monotonic()
         step = 0
@@ -81,6 +91,7 @@ class TrainingRun:
                         saved_at = time.monotonic()
                 if not isinstance(event, Finished):
                     yield event
+                yield from _found_non_finite(self._watches)
         finally:
             # also after an error: the best model so far is never lost
             if self._out and step:
@@ -184,12 +195,14 @@ def train_events(
     path = check_model_output(out) if out is not None else None
     if resume is not None and weights_from is not None:
         raise ConfigError("--resume and --weights-from are both given; give one of them")
-    volumes, notes = [], []
+    volumes, notes, watches = [], [], []
     for pair in [(image, labels), *also]:
         volume, warnings = read_annotated(
             *pair, voxel_size=voxel_size, axes=axes, zero_is_background=zero_is_background
         )
-        volumes.append(volume)
+        seen, watch = watched(volume.image)
+        volumes.append(AnnotatedVolume(seen, volume.labels))
+        watches.append(watch)
         notes += warnings
     origin = resume or weights_from
     trainer = Trainer(
@@ -202,7 +215,14 @@ def train_events(
         record=record,
         started_at=started,
     )
-    return TrainingRun(trainer, path, keep_state, notes)
+    return TrainingRun(trainer, path, keep_state, notes, watches)
+
+
+def _found_non_finite(watches: list[NonFiniteWatch]) -> Iterator[Note]:
+    """A note for each image with NaN or infinite values, once."""
+    for watch in [watch for watch in watches if watch.found]:
+        watches.remove(watch)
+        yield watch.note()
 
 
 def _settled_network(
@@ -323,7 +343,8 @@ def predict_events(
     UNet3dError
         As `predict`, or if a file cannot be written.
     """
-    volume = _volume(image, voxel_size=voxel_size, axes=axes)
+    volume, watch = watched(_volume(image, voxel_size=voxel_size, axes=axes))
+    watches = [watch]
     predictor = Predictor(model, config)
     names = {entry.id: entry.name for entry in model.classes}
     with ExitStack() as files:
@@ -347,6 +368,7 @@ def predict_events(
                     raise PredictionStopped
             else:
                 yield event
+            yield from _found_non_finite(watches)
     if last is not None:
         yield last
 

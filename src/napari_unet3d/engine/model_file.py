@@ -55,7 +55,7 @@ class _Header(Config):
     state: dict[str, Any] | None = None
 
 
-def check_model_output(path: str | Path) -> Path:
+def check_model_output(path: str | os.PathLike[str]) -> Path:
     """The path, if a model file can be written there.
 
     Raises
@@ -75,7 +75,7 @@ def check_model_output(path: str | Path) -> Path:
     return path
 
 
-def save_model(model: TrainedModel, path: str | Path) -> Path:
+def save_model(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
     """Write a model file, atomically: an older file at `path` stays until the new one is complete.
 
     Raises
@@ -132,7 +132,7 @@ def _umask() -> int:
     return mask
 
 
-def load_model(path: str | Path) -> TrainedModel:
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     """Read a model file.
 
     Raises
@@ -164,6 +164,17 @@ def load_model(path: str | Path) -> TrainedModel:
         history=header.history,
         state=state,
     )
+
+
+def read_versions(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Versions of the packages that wrote a model file.
+
+    Raises
+    ------
+    ModelFileError
+        As `load_model`.
+    """
+    return _read(Path(path))[0].versions
 
 
 def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:

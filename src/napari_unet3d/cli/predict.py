@@ -1,0 +1,213 @@
+"""``predict``: a model and images to labels that lie on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from napari_unet3d.cli.options import (
+    AxesOption,
+    DeviceOption,
+    PrecisionOption,
+    VoxelSizeOption,
+    parse_memory,
+    parse_triple,
+)
+from napari_unet3d.cli.progress import make_console, make_reporter
+from napari_unet3d.cli.signals import INTERRUPTED, stop_on_signal
+from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.config import PredictConfig, validated
+from napari_unet3d.engine.errors import ConfigError, FileError
+from napari_unet3d.engine.progress import Inbox
+
+_KINDS: Final = ("labels", "probabilities", "uncertainty")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image and the files to make of it, by kind of result."""
+
+    image: Path
+    outputs: dict[str, Path]
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One or more images.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE_OR_DIR", help="Labels; for several images a folder, made if missing."
+        ),
+    ],
+    probabilities: Annotated[
+        Path | None,
+        typer.Option("--probabilities", metavar="FILE_OR_DIR", help="Probability of each class (float32)."),
+    ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option("--uncertainty", metavar="FILE_OR_DIR", help="0 = sure, 1 = undecided (float32)."),
+    ] = None,
+    background_as_zero: Annotated[
+        bool, typer.Option("--background-as-zero", help="Write 0 instead of the background's id.")
+    ] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="AMOUNT", help="Memory to use, e.g. 4GB; default: half of it."),
+    ] = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
+    tile: Annotated[
+        str | None,
+        typer.Option("--tile", metavar="Z,Y,X", help="Voxels of a tile; default: what memory allows."),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option("--overlap", help="Share of a tile that neighbours share and blend.")
+    ] = None,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over mirrored tiles; takes longer.")
+    ] = False,
+    voxel_size: VoxelSizeOption = None,
+    axes: AxesOption = None,
+) -> None:
+    """Label one or more images with a trained model."""
+    given = {
+        "background_as_zero": background_as_zero,
+        "flips": flips,
+        "memory": parse_memory(memory) if memory is not None else None,
+        "tile": parse_triple(tile, "--tile") if tile is not None else None,
+        "overlap": overlap,
+        "precision": precision,
+        "device": device,
+    }
+    config = validated(PredictConfig, {k: v for k, v in given.items() if v is not None}, "--")
+    size = VoxelSize.parse(voxel_size) if voxel_size is not None else None
+    targets = dict(zip(_KINDS, (out, probabilities, uncertainty), strict=True))
+    wanted = {kind: target for kind, target in targets.items() if target is not None}
+    jobs = plan(images, wanted)
+
+    from napari_unet3d import api
+
+    loaded = api.load_model(model)
+    inbox = Inbox()
+    with (
+        _folders(wanted.values() if len(images) > 1 else ()),
+        stop_on_signal(inbox, "stopping; an unfinished result is not kept"),
+        make_reporter(make_console()) as reporter,
+    ):
+        for job in jobs:
+            check_outputs(job)
+        for number, job in enumerate(jobs, 1):
+            if len(jobs) > 1:
+                reporter.say(f"image {number} of {len(jobs)}: {job.image}")
+            events = api.predict_events(
+                loaded,
+                job.image,
+                job.outputs["labels"],
+                probabilities=job.outputs.get("probabilities"),
+                uncertainty=job.outputs.get("uncertainty"),
+                config=config,
+                voxel_size=size,
+                axes=axes,
+                inbox=inbox,
+            )
+            with closing(events):
+                try:
+                    for event in events:
+                        reporter.show(event)
+                except api.PredictionStopped:
+                    raise typer.Exit(INTERRUPTED) from None
+            for kind, path in job.outputs.items():
+                reporter.say(f"{kind}: {path.resolve()}")
+
+
+# --- where results go -------------------------------------------------------------------------------------
+
+
+def plan(images: Sequence[Path], targets: Mapping[str, Path]) -> list[Job]:
+    """The files to make of each image.
+
+    Parameters
+    ----------
+    images
+        At least one.
+    targets
+        For each kind of result a file, or a folder: always for several images, and for one if it exists.
+        In a folder results are called IMAGE_labels and so on, in the format of the image.
+
+    Raises
+    ------
+    ConfigError
+        If two results have the same name.
+    FileError
+        If an image is missing, or has a suffix that is not known where its name is needed.
+    """
+    from napari_unet3d.io.files import is_supported_output
+
+    for image in images:
+        if not image.exists():
+            raise FileError(f"{image} does not exist; check the spelling and the folder")
+    jobs = []
+    for image in images:
+        outputs = {}
+        for kind, target in targets.items():
+            is_folder = len(images) > 1 or (target.is_dir() and not is_supported_output(target))
+            outputs[kind] = target / _name_for(image, kind) if is_folder else target
+        jobs.append(Job(image, outputs))
+    seen: set[Path] = set()
+    for path in (path for job in jobs for path in job.outputs.values()):
+        if path.resolve() in seen:
+            raise ConfigError(f"two results would be called {path}; give them different names or folders")
+        seen.add(path.resolve())
+    return jobs
+
+
+def _name_for(image: Path, kind: str) -> str:
+    from napari_unet3d.io._paths import file_format, file_suffix
+
+    # an image may be a folder inside an OME-Zarr
+    named = next((path for path in (image, *image.parents) if file_suffix(path)), image)
+    file_format(named)
+    suffix = file_suffix(named)
+    return f"{named.name[: -len(suffix)]}_{kind}{suffix}"
+
+
+def check_outputs(job: Job) -> None:
+    """Make sure, before any work, that the results of an image can be written.
+
+    Raises
+    ------
+    FileError
+        If not.
+    """
+    from napari_unet3d.io.files import check_output
+
+    for path in job.outputs.values():
+        check_output(path, inputs=[job.image])
+
+
+@contextmanager
+def _folders(paths: Iterable[Path]) -> Iterator[None]:
+    """Make missing folders; those still empty after an error are removed."""
+    made = []
+    for path in dict.fromkeys(paths):
+        if path.is_dir():
+            continue
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise FileError(
+                f"the folder {path} cannot be made ({error.strerror}); choose another --out"
+            ) from None
+        made.append(path)
+    try:
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # not empty
+                path.rmdir()

@@ -1,0 +1,242 @@
+"""From ``--config``, ``--set`` and options to the settings of a training run.
+
+Later ones win: preset < configuration file < ``--set`` < options of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from napari_unet3d.engine.config import RunRecord, TrainConfig, UNetConfig, validated
+from napari_unet3d.engine.errors import ConfigError, FileError
+from napari_unet3d.engine.networks.presets import network_config, network_presets
+
+_SECTIONS: Final = ("network", "train", "record")
+_BUDGET: Final = ("seconds", "steps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for, the rest being defaults.
+
+    Attributes
+    ----------
+    preset
+        Name of a network, if one was given.
+    network, train
+        Fields that were given.
+    record
+        A recorded run to repeat; None where a budget was given as well.
+    has_budget
+        Whether ``--set`` or an option, not only the configuration file, says how long to train.
+    """
+
+    preset: str | None
+    network: Mapping[str, Any]
+    train: Mapping[str, Any]
+    record: RunRecord | None
+    has_budget: bool
+
+    def without_budget(self) -> Settings:
+        """The same without seconds and steps."""
+        rest = {name: value for name, value in self.train.items() if name not in _BUDGET}
+        return replace(self, train=rest, record=None, has_budget=False)
+
+    def train_config(self, base: TrainConfig | None = None) -> TrainConfig:
+        """The given fields over those of `base`.
+
+        Raises
+        ------
+        ConfigError
+            If a field is unknown or a value is not allowed.
+        """
+        start = base.model_dump() if base else {}
+        return validated(TrainConfig, _merged({"train": start}, {"train": self.train})["train"], "train.")
+
+
+def gather(
+    preset: str | None, config: Path | None, assignments: Sequence[str], options: Mapping[str, Any]
+) -> Settings:
+    """Put all layers together and check them.
+
+    Parameters
+    ----------
+    preset
+        Name of a network.
+    config
+        YAML file with any of the sections network, train and record.
+    assignments
+        ``section.field=value`` with a YAML value.
+    options
+        Fields of `TrainConfig` from options of their own; None where not given.
+
+    Raises
+    ------
+    ConfigError
+        If a preset, section or field is unknown or a value is not allowed.
+    FileError
+        If the file cannot be read.
+    """
+    in_file = read_config(config) if config else {}
+    by_hand: dict[str, Any] = {}
+    for text in assignments:
+        by_hand = _merged(by_hand, parse_assignment(text))
+    given = {name: value for name, value in options.items() if value is not None}
+    by_hand = _merged(by_hand, {"train": given})
+    whole = _merged(in_file, by_hand)
+    has_budget = any(by_hand["train"].get(name) is not None for name in _BUDGET)
+    record = whole.get("record")
+    replayed = None if record is None else validated(RunRecord, record, "record.")
+    settings = Settings(
+        preset=preset,
+        network=whole.get("network", {}),
+        train=whole["train"],
+        record=None if has_budget else replayed,
+        has_budget=has_budget,
+    )
+    settings.train_config()
+    _check_network(settings)
+    return settings
+
+
+def _check_network(settings: Settings) -> None:
+    unknown = [name for name in settings.network if name not in UNetConfig.model_fields]
+    if unknown:
+        known = ", ".join(UNetConfig.model_fields)
+        raise ConfigError(f"unknown setting 'network.{unknown[0]}'; known here: {known}")
+    network_config(settings.preset or network_presets()[0], **settings.network)
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The sections of a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no YAML, or holds anything but the sections network, train and record.
+    FileError
+        If it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise FileError(f"{path} is no text file; --config needs YAML, as written by info --recipe") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read ({error.strerror}); check --config") from None
+    found = _parse_yaml(text, str(path))
+    if not isinstance(found, dict) or not found:
+        raise ConfigError(f"{path} holds no settings; it needs some of the sections {', '.join(_SECTIONS)}")
+    _check_sections(found, _SECTIONS, str(path))
+    return {name: section for name, section in found.items() if section is not None}
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """``network.levels=3`` as ``{"network": {"levels": 3}}``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no ``=``, the value is no YAML, or the section is neither network nor train.
+    """
+    name, equals, value = text.partition("=")
+    path = name.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set {text!r} is not of the form section.field=value, such as network.levels=3")
+    nested: Any = _parse_yaml(value, f"--set {text}")
+    for part in reversed(path):
+        nested = {part: nested}
+    _check_sections(nested, _SECTIONS[:2], f"--set {text}")
+    found: dict[str, Any] = nested
+    return found
+
+
+def _check_sections(found: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    for name, section in found.items():
+        if name not in known:
+            raise ConfigError(f"{where}: unknown setting {str(name)!r}; known here: {', '.join(known)}")
+        if section is not None and not isinstance(section, dict):
+            raise ConfigError(f"{where}: {name} = {section!r} needs fields, such as {name}.{_example(name)}")
+    _check_names(found, where)
+
+
+def _example(section: str) -> str:
+    return {"network": "levels", "train": "steps", "record": "steps"}[section]
+
+
+def _check_names(found: Mapping[Any, Any], where: str) -> None:
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}: the name {name!r} is no text; names of settings are words")
+        if isinstance(value, dict):
+            _check_names(value, where)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections with the fields of `above` over those of `below`; one budget displaces the other."""
+    result: dict[str, Any] = {"train": {}, **below}
+    for name, section in above.items():
+        lower = result.get(name) or {}
+        if name == "train" and any((section or {}).get(budget) is not None for budget in _BUDGET):
+            lower = {field: value for field, value in lower.items() if field not in _BUDGET}
+        result[name] = _overlaid(lower, section or {})
+    return result
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        both_nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[name] = _overlaid(old, value) if both_nested else value  # type: ignore[arg-type]
+    return result
+
+
+# --- YAML -------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 values: ``off`` is a word here and ``1e-3`` a number, unlike in PyYAML."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  as in PyYAML
+
+
+for _kind, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), _first)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "wrong nesting"
+        raise ConfigError(f"{where} is no valid YAML{line} ({problem}); correct it") from None
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists in one line."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
+)
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """YAML that `read_config` reads back to the same values."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
