@@ -112,7 +112,10 @@ def test_rotation_stays_within_thin_patches_and_flat_voxels(
 
 
 def test_a_patch_of_one_plane_stays_in_it() -> None:
-    positions = draw_warp(ALWAYS, (1, 40, 50), CUBE, rng()).coordinates((7, 30, 30))
+    warp = draw_warp(ALWAYS, (1, 40, 50), CUBE, rng())
+    positions = warp.coordinates((7, 30, 30))
+    assert warp.field is not None
+    assert warp.field.nodes.shape[1] == 1
     assert (positions[..., 0] == 7).all()
     assert positions[..., 1].std() > 5
     assert not torch.equal(positions[..., 1:], positions[..., 1:].round())

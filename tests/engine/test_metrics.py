@@ -39,7 +39,7 @@ def test_confusion_has_true_classes_in_rows_and_other_predictions_in_the_last_co
 
 
 def test_confusion_takes_ids_of_different_types_beyond_the_listed_ones() -> None:
-    truth = np.array([2, 2, 300], dtype=np.uint16)
+    truth = np.array([2, 2, 301], dtype=np.uint16)
     prediction = np.array([2, 255, 2], dtype=np.uint8)
     assert confusion_matrix(prediction, truth, (1, 2)).tolist() == [[0, 0, 0], [0, 1, 1]]
 
@@ -100,6 +100,7 @@ def test_volumes_are_voxel_counts_times_the_volume_of_a_voxel() -> None:
     size = VoxelSize(2.0, 0.5, 0.25, "um")
     assert class_volumes(labels, (1, 3, 4), size) == {1: 20 * 0.25, 3: 0, 4: 4 * 0.25}
     assert class_volumes(labels, (1, 4), size, where=labels == 4) == {1: 0, 4: 1.0}
+    assert class_volumes(labels, (1,), size) == {1: 5.0}
 
 
 def test_counting_in_slabs_counts_every_plane() -> None:
@@ -158,6 +159,8 @@ def test_excluded_voxels_are_not_scored_but_belong_to_volumes(
     assert result.scored_voxels == 256
     assert result.mean_foreground_iou == pytest.approx(24 / 40)
     assert result.classes[1].volume_truth == 64
+    # of planes 4 and 5: contours of 12 and 16 (the cube's end) voxels, 4 of a row off by one at either side
+    assert result.classes[1].surface.mean == pytest.approx((4 + 4 + 2) / 28)
 
 
 def test_a_perfect_prediction(cube_and_shifted_cube: tuple[np.ndarray, np.ndarray]) -> None:

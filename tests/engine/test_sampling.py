@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_unet3d.engine import sampling
+from napari_unet3d.engine.config import Triple
 from napari_unet3d.engine.errors import DataError
+from napari_unet3d.engine.patch_shapes import patch_shapes
 from napari_unet3d.engine.progress import Box
-from napari_unet3d.engine.sampling import Patch, PatchSampler, patch_shapes
+from napari_unet3d.engine.sampling import Patch, PatchSampler
 
 SHAPE = (40, 48, 56)
 Labels = NDArray[np.uint8]
@@ -37,58 +39,8 @@ def seen_by(patch: Patch, labels: Labels, border: tuple[int, int, int] = (0, 0, 
     return labels[z, y, x]
 
 
-# --- shapes -----------------------------------------------------------------------------------------------
-
-
-def test_slabs_are_thin_along_the_slices_axis() -> None:
-    assert patch_shapes((8, 64), (4, 4, 4), (160, 232, 160)) == {
-        0: (8, 64, 64),
-        1: (64, 8, 64),
-        2: (64, 64, 8),
-        None: (32, 32, 32),
-    }
-
-
-def test_slabs_of_a_flat_volume_grow_in_the_plane() -> None:
-    shapes = patch_shapes((8, 96), (4, 8, 8), (20, 512, 512))
-
-    assert shapes[0] == (8, 96, 96)
-    assert shapes[1] == (20, 8, 464)  # 96 x 96 = 9216 <= 20 x 464 = 9280
-    assert shapes[2] == (20, 464, 8)
-    assert shapes[None] == (20, 64, 64)  # 8 x 96 x 96 = 73728 <= 81920, and 20 x 56 x 64 = 71680 is less
-
-
-def test_slabs_of_a_small_volume_grow_thicker_and_end_at_its_border() -> None:
-    shapes = patch_shapes((8, 64), (4, 4, 4), (30, 41, 100))
-
-    assert shapes[0] == (8, 44, 96)
-    assert patch_shapes((8, 64), (4, 4, 4), (30, 21, 30))[0] == (32, 24, 32)
-    assert patch_shapes((8, 64), (4, 4, 4), (3, 3, 3)) == dict.fromkeys((0, 1, 2, None), (4, 4, 4))
-
-
-@given(
-    slab=st.tuples(st.integers(1, 16), st.integers(16, 64)),
-    stride=st.tuples(*[st.sampled_from([1, 2, 4, 8])] * 3),
-    extent=st.tuples(*[st.integers(1, 100)] * 3),
-)
-def test_shapes_are_multiples_within_the_volume_of_about_equal_count(
-    slab: tuple[int, int], stride: tuple[int, int, int], extent: tuple[int, int, int]
-) -> None:
-    target = slab[0] * slab[1] ** 2
-    limits = [-(-n // step) * step for n, step in zip(extent, stride, strict=True)]
-    for size in patch_shapes(slab, stride, extent).values():
-        assert all(
-            n % step == 0 and 0 < n <= limit for n, step, limit in zip(size, stride, limits, strict=True)
-        )
-        assert np.prod(size) >= target or list(size) == limits
-
-
-def test_a_patch_size_that_is_given_holds_for_all() -> None:
-    sampler = PatchSampler(
-        [with_planes((0, 5), (1, 9))], (1, 2), slab=(8, 16), stride=(4, 8, 8), patch_size=(10, 20, 20)
-    )
-
-    assert set(sampler.patch_shapes.values()) == {(12, 24, 24)}
+def slabs(thickness: int, side: int, stride: Triple = (1, 1, 1)) -> dict[int | None, Triple]:
+    return patch_shapes((thickness, thickness, thickness), thickness * side * side, stride, SHAPE)
 
 
 # --- drawing ----------------------------------------------------------------------------------------------
@@ -114,12 +66,13 @@ def test_patches_show_the_drawn_class_and_stay_in_the_volume_where_they_can(
         labels[tuple(int(p * n) for p, n in zip(place, shape, strict=True))] = 1 + i % 3
     # room for the border, as a network without padding asks for
     size = (slab[0] + 6, slab[1] + 6, slab[1] + 6)
-    sampler = PatchSampler([labels], (1, 2, 3), slab=slab, border=border, patch_size=size)
+    shapes = dict.fromkeys((0, 1, 2, None), size)
+    sampler = PatchSampler([labels], (1, 2, 3), shapes=shapes, border=border)
     rng = np.random.default_rng(seed)
 
     for patch in (sampler.draw(rng) for _ in range(10)):
         assert patch.label_id in seen_by(patch, labels, border)
-        assert patch.size == sampler.patch_shapes[patch.axis]
+        assert patch.size == shapes[patch.axis]
         for start, centre, n, extent, edge in zip(
             patch.start, patch.centre, patch.size, shape, border, strict=True
         ):
@@ -133,7 +86,7 @@ def test_patches_show_the_drawn_class_and_stay_in_the_volume_where_they_can(
 
 
 def test_a_slice_lies_anywhere_in_its_slab_but_at_the_border() -> None:
-    sampler = PatchSampler([with_planes((0, 20))], (1, 2), slab=(8, 16))
+    sampler = PatchSampler([with_planes((0, 20))], (1, 2), shapes=slabs(8, 16))
     rng = np.random.default_rng(0)
 
     places = Counter(20 - sampler.draw(rng).start[0] for _ in range(300))
@@ -145,7 +98,7 @@ def test_a_slice_lies_anywhere_in_its_slab_but_at_the_border() -> None:
 def test_patches_are_spread_in_the_plane() -> None:
     labels = np.zeros((20, 100, 100), dtype=np.uint8)
     labels[10, 48:52, 48:52] = 1
-    sampler = PatchSampler([labels], (1,), slab=(8, 32))
+    sampler = PatchSampler([labels], (1,), shapes=slabs(8, 32))
     rng = np.random.default_rng(0)
 
     starts = np.array([sampler.draw(rng).start for _ in range(400)])
@@ -161,7 +114,7 @@ def test_classes_are_drawn_half_evenly_half_by_their_voxels() -> None:
     labels[10] = 1
     labels[10, :5, :10] = 7
     labels[10, 10:20, :10] = 3
-    sampler = PatchSampler([labels], (1, 3, 7), slab=(8, 16))
+    sampler = PatchSampler([labels], (1, 3, 7), shapes=slabs(8, 16))
     rng = np.random.default_rng(0)
 
     drawn = Counter(sampler.draw(rng).label_id for _ in range(4000))
@@ -174,7 +127,7 @@ def test_a_class_seen_on_one_axis_only_is_drawn_as_often() -> None:
     labels = with_planes(*[(0, z) for z in range(2, 40, 4)])
     labels[:, 20] = 3
     labels[2::4, 20] = 1  # the crossings
-    sampler = PatchSampler([labels], (1, 2, 3), slab=(8, 16))
+    sampler = PatchSampler([labels], (1, 2, 3), shapes=slabs(8, 16))
     rng = np.random.default_rng(0)
 
     patches = [sampler.draw(rng) for _ in range(1500)]
@@ -185,7 +138,7 @@ def test_a_class_seen_on_one_axis_only_is_drawn_as_often() -> None:
 
 
 def test_orientations_follow_the_number_and_size_of_slices() -> None:
-    sampler = PatchSampler([with_planes((0, 5), (0, 15), (0, 30), (2, 30))], (1, 2), slab=(8, 16))
+    sampler = PatchSampler([with_planes((0, 5), (0, 15), (0, 30), (2, 30))], (1, 2), shapes=slabs(8, 16))
     rng = np.random.default_rng(0)
 
     share = np.mean([sampler.draw(rng).axis == 0 for _ in range(2000)])
@@ -197,7 +150,7 @@ def test_orientations_follow_the_number_and_size_of_slices() -> None:
 def test_a_small_stroke_is_drawn_beside_large_slices() -> None:
     labels = with_planes((0, 5), (0, 15))
     labels[30, 20:24, 20:24] = 1
-    sampler = PatchSampler([labels], (1,), slab=(6, 16))
+    sampler = PatchSampler([labels], (1,), shapes=slabs(6, 16))
     rng = np.random.default_rng(0)
 
     share = np.mean([sampler.draw(rng).start[0] > 20 for _ in range(1000)])
@@ -207,7 +160,7 @@ def test_a_small_stroke_is_drawn_beside_large_slices() -> None:
 
 def test_a_batch_has_one_size_and_mixes_volumes() -> None:
     volumes = [with_planes((0, 5), (1, 15)), with_planes((0, 8), (1, 30), shape=(20, 64, 64))]
-    sampler = PatchSampler(volumes, (1, 2), slab=(8, 16))
+    sampler = PatchSampler(volumes, (1, 2), shapes=slabs(8, 16))
     rng = np.random.default_rng(0)
 
     batches = [sampler.draw_batch(rng, 6) for _ in range(40)]
@@ -222,7 +175,7 @@ def test_blobs_get_cubes() -> None:
     labels = np.zeros((64, 64, 64), dtype=np.uint8)
     labels[20:32, 20:32, 20:32] = 1
     labels[40:52, 40:52, 20:32] = 2
-    sampler = PatchSampler([labels], (1, 2), slab=(8, 64), stride=(4, 4, 4))
+    sampler = PatchSampler([labels], (1, 2), shapes=slabs(8, 64, (4, 4, 4)))
 
     patch = sampler.draw(np.random.default_rng(0))
 
@@ -231,7 +184,7 @@ def test_blobs_get_cubes() -> None:
 
 def test_the_same_generator_draws_the_same_patches() -> None:
     labels = with_planes((0, 5), (1, 15), (2, 50))
-    one, other = (PatchSampler([labels.copy()], (1, 2), slab=(8, 16)) for _ in range(2))
+    one, other = (PatchSampler([labels.copy()], (1, 2), shapes=slabs(8, 16)) for _ in range(2))
 
     rng, same = np.random.default_rng(5), np.random.default_rng(5)
     first = [one.draw_batch(rng, 3) for _ in range(20)]
@@ -243,14 +196,14 @@ def test_the_same_generator_draws_the_same_patches() -> None:
 def test_ids_that_are_no_class_are_not_drawn() -> None:
     labels = with_planes((0, 5), (0, 20))
     labels[20] = 9
-    sampler = PatchSampler([labels], (1, 2), slab=(2, 16))
+    sampler = PatchSampler([labels], (1, 2), shapes=slabs(2, 16))
     rng = np.random.default_rng(0)
 
     assert all(sampler.draw(rng).start[0] <= 5 for _ in range(50))
 
 
 def test_without_annotation_drawing_says_what_to_do() -> None:
-    sampler = PatchSampler([np.zeros(SHAPE, dtype=np.uint8)], (1, 2), slab=(8, 16))
+    sampler = PatchSampler([np.zeros(SHAPE, dtype=np.uint8)], (1, 2), shapes=slabs(8, 16))
 
     assert sampler.shares == {}
     with pytest.raises(DataError, match="paint at least two classes"):
@@ -260,7 +213,7 @@ def test_without_annotation_drawing_says_what_to_do() -> None:
 def test_of_too_many_voxels_an_even_selection_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MOST_VOXELS", 500)
     labels = with_planes((0, 5), (0, 25))
-    sampler = PatchSampler([labels.copy()], (1, 2), slab=(2, 8))
+    sampler = PatchSampler([labels.copy()], (1, 2), shapes=slabs(2, 8))
     rng = np.random.default_rng(0)
 
     drawn = Counter(sampler.draw(rng).label_id for _ in range(1000))
@@ -299,9 +252,9 @@ def share_of_draws(sampler: PatchSampler, count: int = 600) -> dict[tuple[object
 )
 def test_updating_a_box_equals_starting_anew(box: Box) -> None:
     labels = with_planes((0, 5), (1, 20))
-    sampler = PatchSampler([labels.copy()], (1, 2), slab=(6, 12))
+    sampler = PatchSampler([labels.copy()], (1, 2), shapes=slabs(6, 12))
     labels[box] = 2
-    anew = PatchSampler([labels.copy()], (1, 2), slab=(6, 12))
+    anew = PatchSampler([labels.copy()], (1, 2), shapes=slabs(6, 12))
 
     sampler.update_box(0, box, labels[box])
 
@@ -322,7 +275,7 @@ def test_updating_a_box_equals_starting_anew(box: Box) -> None:
 
 def test_each_new_stroke_is_in_the_next_batch_once() -> None:
     labels = with_planes(*[(0, z) for z in range(2, 40, 4)])
-    sampler = PatchSampler([labels], (1, 2), slab=(2, 8))
+    sampler = PatchSampler([labels], (1, 2), shapes=slabs(2, 8))
     rng = np.random.default_rng(0)
     for y in (12, 30):
         sampler.update_box(0, boxed((5, 37), (y, y + 1), (10, 50)), np.full((32, 1, 40), 2, dtype=np.uint8))
@@ -336,7 +289,7 @@ def test_each_new_stroke_is_in_the_next_batch_once() -> None:
 
 
 def test_an_erased_slice_is_drawn_no_more() -> None:
-    sampler = PatchSampler([with_planes((0, 5), (0, 30))], (1, 2), slab=(4, 12))
+    sampler = PatchSampler([with_planes((0, 5), (0, 30))], (1, 2), shapes=slabs(4, 12))
     rng = np.random.default_rng(0)
 
     sampler.update_box(0, boxed((30, 31), (0, 48), (0, 56)), np.zeros((1, 48, 56), dtype=np.uint8))
@@ -358,7 +311,7 @@ def test_after_any_strokes_exactly_the_annotated_voxels_can_be_drawn(
     boxes: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]],
 ) -> None:
     labels = np.zeros((16, 16, 16), dtype=np.uint8)
-    sampler = PatchSampler([labels.copy()], (1, 2), slab=(1, 1))
+    sampler = PatchSampler([labels.copy()], (1, 2), shapes=slabs(1, 1))
     for *sides, label_id in boxes:
         box = boxed(*((start, min(start + length, 16)) for start, length in sides))
         labels[box] = label_id

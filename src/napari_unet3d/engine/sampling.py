@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,13 @@ from napari_unet3d.engine.annotation_units import (
 )
 from napari_unet3d.engine.config import Triple
 from napari_unet3d.engine.errors import DataError
+from napari_unet3d.engine.patch_shapes import Orientation
 from napari_unet3d.engine.progress import Box
 
 MOST_VOXELS: Final = 2_000_000
 """Annotated voxels of one volume that can be drawn; of more, an even selection."""
 
 _EDGE: Final = 8  # the drawn voxel keeps an eighth of the patch's side away from its border
-
-Orientation: TypeAlias = int | None
-"""Axis (0 = Z) along which a patch is thin, or None for a cube."""
 
 
 @dataclass(frozen=True)
@@ -61,41 +59,6 @@ class Patch:
         return (z, y, x)
 
 
-def patch_shapes(slab: tuple[int, int], stride: Triple, extent: Sequence[int]) -> dict[Orientation, Triple]:
-    """Patch size for slices along each axis and (key None) for 3D pieces, all of about the same voxel count.
-
-    A patch is `thickness` voxels along the slices' axis and `side` along the others, a cube for pieces; each
-    side is a multiple of `stride` and no longer than the volume needs. Where the volume is too short for
-    that, the other sides grow until the voxel count is reached, in the plane first.
-
-    Parameters
-    ----------
-    slab
-        Thickness and side in voxels.
-    stride
-        Z Y X numbers that patch sizes must be multiples of.
-    extent
-        Z Y X voxels of the volume (the largest along each axis, of several).
-    """
-    thickness, side = slab
-    limits = [_round_up(n, step) for n, step in zip(extent, stride, strict=True)]
-    target = thickness * side * side
-    shapes: dict[Orientation, Triple] = {}
-    for axis in (0, 1, 2, None):
-        wanted = [round(target ** (1 / 3)) if axis is None else side] * 3
-        if axis is not None:
-            wanted[axis] = thickness
-        size = [min(_round_up(n, step), limit) for n, step, limit in zip(wanted, stride, limits, strict=True)]
-        while size[0] * size[1] * size[2] < target:
-            free = [other for other in range(3) if size[other] < limits[other]]
-            if not free:
-                break
-            shortest = min(free, key=lambda other: (other == axis, size[other]))
-            size[shortest] += stride[shortest]
-        shapes[axis] = (size[0], size[1], size[2])
-    return shapes
-
-
 class PatchSampler:
     """Draws patches around annotated voxels.
 
@@ -114,12 +77,8 @@ class PatchSampler:
         removed.
     label_ids
         Ids of the classes; other ids are never drawn.
-    slab
-        Thickness and side in voxels of patches on slices.
-    stride
-        Z Y X numbers that patch sizes must be multiples of.
-    patch_size
-        Z Y X voxels of all patches, raised to multiples of `stride`; None: from `slab`, see `patch_shapes`.
+    shapes
+        Z Y X patch size for units along each axis and for 3D pieces, see `patch_shapes`.
     border
         Z Y X voxels at each side of a patch that a network without padding gives no output for; the drawn
         voxel lies further in.
@@ -137,9 +96,7 @@ class PatchSampler:
         labels: Sequence[NDArray[np.unsignedinteger]],
         label_ids: Sequence[int],
         *,
-        slab: tuple[int, int],
-        stride: Triple = (1, 1, 1),
-        patch_size: Triple | None = None,
+        shapes: Mapping[Orientation, Triple],
         border: tuple[int, int, int] = (0, 0, 0),
         margin: Triple = DEFAULT_MARGIN,
     ) -> None:
@@ -150,19 +107,9 @@ class PatchSampler:
         self._volumes = [
             _VolumeVoxels(values, self._ids, volume, margin) for volume, values in enumerate(self.labels)
         ]
-        if patch_size is None:
-            extent = [max((values.shape[axis] for values in self.labels), default=1) for axis in range(3)]
-            self._shapes = patch_shapes(slab, stride, extent)
-        else:
-            z, y, x = (_round_up(n, step) for n, step in zip(patch_size, stride, strict=True))
-            self._shapes = dict.fromkeys((0, 1, 2, None), (z, y, x))
+        self._shapes = shapes
         self._fresh: list[tuple[AnnotatedUnit, NDArray[np.intp]]] = []
         self._tables = self._tabulate()
-
-    @property
-    def patch_shapes(self) -> Mapping[Orientation, Triple]:
-        """Z Y X patch size for each orientation there could be."""
-        return self._shapes
 
     @property
     def shares(self) -> Mapping[Orientation, float]:
@@ -329,7 +276,3 @@ def _inside(places: Sequence[NDArray[np.intp]], box: Box) -> NDArray[np.bool_]:
     for index, side in zip(places, box, strict=True):
         result &= (index >= side.start) & (index < side.stop)
     return result
-
-
-def _round_up(value: int, step: int) -> int:
-    return -(-value // step) * step

@@ -313,8 +313,7 @@ class Trainer:
     def _learn(self, batch: Batch) -> LossValue:
         """Forward, backward, update; a step with a non-finite loss or gradient changes nothing."""
         network, optimizer, scaler = self._network, self._optimizer, self._scaler
-        with autocast(self._device, self._precision):
-            outputs = network.outputs_of(batch.input)  # each B K Z Y X
+        outputs = self._outputs_of(batch.input)  # each B K Z Y X
         loss: LossValue = self._loss(outputs, batch.target)
         optimizer.zero_grad()
         if not torch.isfinite(loss.total):
@@ -327,6 +326,11 @@ class Trainer:
             scaler.update()
             return loss
         return LossValue(loss.total.detach() * math.nan, loss.terms)
+
+    def _outputs_of(self, values: Tensor) -> list[Tensor]:
+        """Logits of every head for B F Z Y X input; outside of mixed precision that must be float32."""
+        with autocast(self._device, self._precision):
+            return self._network.outputs_of(values.float() if self._precision == "float32" else values)
 
     def _averaged(self, average: Tensor, newest: Tensor, count: Tensor | int) -> Tensor:
         """Moving average of the weights; its memory grows with the run, so that early weights are soon forgotten."""
@@ -432,9 +436,9 @@ class Trainer:
         body = self._network.body
         self._network.body = self._average.module
         try:
-            with torch.inference_mode(), autocast(self._device, self._precision):
+            with torch.inference_mode():
                 logits = predict_plane(
-                    lambda values: self._network.outputs_of(values)[0],
+                    lambda values: self._outputs_of(values)[0],
                     self._data.sources[volume],
                     self._footprint,
                     axis,

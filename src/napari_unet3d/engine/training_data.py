@@ -82,7 +82,9 @@ class TrainingData:
         """Draw patches of one shape around annotated voxels, deformed and with changed grey values."""
         drawn = [self._patch(patch, rng) for patch in self._sampler.draw_batch(rng, size)]
         inputs, labels = zip(*drawn, strict=True)
-        return Batch(torch.stack(inputs), self._table[torch.stack(labels).long()])
+        # stacking B C Z Y X directly would lose the channels-last memory, in which convolutions run fastest
+        stacked = torch.stack([patch.movedim(0, -1) for patch in inputs]).movedim(-1, 1)
+        return Batch(stacked, self._table[torch.stack(labels).long()])
 
     def _patch(self, patch: Patch, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         source, labels = self.sources[patch.volume], self._train[patch.volume]

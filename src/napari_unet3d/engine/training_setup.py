@@ -7,23 +7,28 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig, Triple
-from napari_unet3d.engine.describe import describe
+from napari_unet3d.engine.describe import Description
 from napari_unet3d.engine.device import free_memory
 from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.holdout import HoldOut, margin_for
 from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.normalize import Normalization
+from napari_unet3d.engine.patch_shapes import Orientation, patch_shapes
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Event, Preparing
 from napari_unet3d.engine.sampling import PatchSampler
 from napari_unet3d.engine.training_data import TrainingData
 from napari_unet3d.engine.volume import AnnotatedVolume
 
-_THICKNESS: Final = 8
-_SIDE: Final = 96
-"""Voxels of a slab across and along a slice, see docs/decisions/patches.md."""
+_THICKNESS: Final = 12
+_PATCH_VOXELS: Final = 12 * 80 * 80
+"""Voxels of a slab across a slice, and of a patch; see docs/decisions/patches.md."""
+
+_VALID_OUTPUT: Final = 24
+"""Side of the output of a patch for networks without padding."""
 
 _GPU_BATCH: Final = 4
 _KEPT_SHARE: Final = 0.4
@@ -127,7 +132,7 @@ def prepare_data(
         batch_size = 1 if device.type == "cpu" else _GPU_BATCH
     else:
         batch_size = config.batch_size
-    return Prepared(data, batch_size, sampler.patch_shapes[0])
+    return Prepared(data, batch_size, _patch_shapes(network.description, config, volumes[0].image.shape)[0])
 
 
 def _open_sources(
@@ -170,20 +175,43 @@ def _fit_gain(network: Network, volumes: Sequence[AnnotatedVolume], normalizatio
 
 def _sampler(
     volumes: Sequence[AnnotatedVolume],
-    training: Sequence[np.ndarray[Any, np.dtype[np.unsignedinteger]]],
+    training: Sequence[NDArray[np.unsignedinteger]],
     label_ids: Sequence[int],
     network: Network,
     config: TrainConfig,
 ) -> PatchSampler:
-    description = describe(network.config)
-    patch_size = None if config.patch_size == "auto" else description.legal_shape(config.patch_size)
-    z, y, x = description.margin
+    extent = [max(volume.image.shape[axis] for volume in volumes) for axis in range(3)]
     return PatchSampler(
         training,
         label_ids,
-        slab=(_THICKNESS, _SIDE),
-        stride=description.total_stride,
-        patch_size=patch_size,
-        border=(z, y, x),
+        shapes=_patch_shapes(network.description, config, extent),
+        border=network.description.margin,
         margin=margin_for(volumes[0].image.voxel_size),
     )
+
+
+def _patch_shapes(
+    network: Description, config: TrainConfig, extent: Sequence[int]
+) -> dict[Orientation, Triple]:
+    """Input sizes of patches: as configured, or slabs no thicker than what the network sees across a slice."""
+    axes = (0, 1, 2, None)
+    if config.patch_size != "auto":
+        return dict.fromkeys(axes, network.legal_shape(config.patch_size))
+    if any(network.margin):
+        side = 2 * max(network.margin) + _VALID_OUTPUT
+        return dict.fromkeys(axes, network.legal_shape((side, side, side)))
+    seen = [2 * (axis.context - axis.feature_radius) + 1 for axis in network.geometry]
+    z, y, x = (min(_THICKNESS, reach) for reach in seen)
+    shapes = patch_shapes((z, y, x), _PATCH_VOXELS, network.total_stride, extent)
+    return {axis: _without_depth_two(network, shape) for axis, shape in shapes.items()}
+
+
+def _without_depth_two(network: Description, shape: Triple) -> Triple:
+    """The shape, deeper by one stride where a level would be two planes deep.
+
+    With a kernel three planes deep, oneDNN's bfloat16 gradient of the weights then depends on memory that nobody wrote
+    (PyTorch 2.13, see docs/decisions/patches.md).
+    """
+    stride = network.total_stride[0]
+    depths = [level.encoder[0] for level in network.shapes(shape)]
+    return shape if 2 not in depths or stride == 1 else (shape[0] + stride, shape[1], shape[2])

@@ -211,8 +211,8 @@ class GroupNorm(nn.GroupNorm):
 class MaxPool(nn.Module):
     """Largest value of every block of voxels, in the precision of the input.
 
-    Autocast would compute in float32, at twice the memory and for nothing: the maximum is exact in any
-    precision.
+    Autocast on CPUs would compute in float32, at twice the memory and for nothing: the maximum is exact in
+    any precision.
     """
 
     def __init__(self, stride: Sequence[int]) -> None:
@@ -220,8 +220,8 @@ class MaxPool(nn.Module):
         self._stride = tuple(stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
                 return self._pool(x)
         return self._pool(x)
 

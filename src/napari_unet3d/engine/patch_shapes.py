@@ -1,0 +1,52 @@
+"""Sizes of training patches: flat where slices are flat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_unet3d.engine.config import Triple
+
+Orientation = int | None
+"""Axis (0 = Z) along which a patch is thin, or None for a cube."""
+
+
+def patch_shapes(
+    thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]
+) -> dict[Orientation, Triple]:
+    """Patch size for slices along each axis and (key None) for 3D pieces, all of about the same voxel count.
+
+    A patch is `thickness` along the slices' axis and square along the others, a cube for pieces; each side is a
+    multiple of `stride` and no longer than the volume needs. Where the volume is too short for that, the other
+    sides grow until the voxel count is reached, in the plane first.
+
+    Parameters
+    ----------
+    thickness
+        Voxels across slices along Z, Y and X.
+    voxels
+        Of a patch.
+    stride
+        Z Y X numbers that patch sizes must be multiples of.
+    extent
+        Z Y X voxels of the volume (the largest along each axis, of several).
+    """
+    limits = [_round_up(n, step) for n, step in zip(extent, stride, strict=True)]
+    shapes: dict[Orientation, Triple] = {}
+    for axis in (0, 1, 2, None):
+        wanted = [round(voxels ** (1 / 3))] * 3
+        if axis is not None:
+            wanted = [round((voxels / thickness[axis]) ** 0.5)] * 3
+            wanted[axis] = thickness[axis]
+        size = [min(_round_up(n, step), limit) for n, step, limit in zip(wanted, stride, limits, strict=True)]
+        while size[0] * size[1] * size[2] < voxels:
+            free = [other for other in range(3) if size[other] < limits[other]]
+            if not free:
+                break
+            shortest = min(free, key=lambda other: (other == axis, size[other]))
+            size[shortest] += stride[shortest]
+        shapes[axis] = (size[0], size[1], size[2])
+    return shapes
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
