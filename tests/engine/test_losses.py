@@ -280,9 +280,7 @@ def test_sums_add_up_over_parts(name: str) -> None:
     log_p = torch.randn(20, 3, generator=random).log_softmax(1)
     classes = torch.randint(0, 3, (20,), generator=random)
     weights = torch.rand(20, generator=random)
-    first, second = (
-        term.sums(log_p[part], classes[part], weights[part]) for part in (slice(8), slice(8, 20))
-    )
+    first, second = (term.sums(log_p[part], classes[part], weights[part]) for part in (slice(8), slice(8, 20)))
     torch.testing.assert_close(term.value(first + second), term.value(term.sums(log_p, classes, weights)))
 
 
@@ -369,6 +367,19 @@ def test_a_network_without_padding_sees_the_centre_of_the_target(name: str) -> N
     cropped = target[:, 5:15, 5:15, 5:15]
     unknown = functional.pad(cropped, [2] * 6, value=IGNORE_INDEX)
     torch.testing.assert_close(loss([fine, coarse], cropped).total, loss([fine, coarse], unknown).total)
+
+
+def test_given_strides_are_used_where_sizes_do_not_tell() -> None:
+    # without padding 4 coarse voxels become 2 * 4 - 4 = 4 fine ones
+    _, target = sparse_case(17, 2, (1, 8, 8, 8))
+    fine, coarse = (sparse_case(seed, 2, (1, 4, 4, 4))[0] for seed in (18, 19))
+    told = build_loss(TrainConfig(loss="cross_entropy"), strides=[(1, 1, 1), (2, 2, 2)])
+    block = pooled_voxels(annotated_voxels(target), (8, 8, 8), (2, 2, 2), 2)
+    pooled = torch.full((1, 4, 4, 4), IGNORE_INDEX)
+    pooled.flatten()[block.positions] = block.classes
+    single = loss_of("cross_entropy")
+    expected = (2 * single([fine], target).total + single([coarse], pooled).total) / 3
+    torch.testing.assert_close(told([fine, coarse], target).total, expected)
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,7 @@ def brute_force(
     found = []
     for start, end in (surfaces, surfaces[::-1]):
         from_points = [p for p in start if scored[p]]
-        physical = [
-            [math.dist(np.multiply(p, edges), np.multiply(q, edges)) for q in end] for p in from_points
-        ]
+        physical = [[math.dist(np.multiply(p, edges), np.multiply(q, edges)) for q in end] for p in from_points]
         found.append([min(row, default=math.inf) for row in physical])
     both = found[0] + found[1]
     if not both or math.inf in both:
@@ -71,9 +69,7 @@ def test_parallel_faces_lie_as_far_apart_as_their_planes() -> None:
 def test_mean_pools_both_surfaces_and_hausdorff_takes_the_worse_side() -> None:
     shape = (1, 1, 41)
     prediction = box_mask(shape, (0, 1), (0, 1), (0, 5))  # surface voxel 4
-    truth = prediction | box_mask(
-        shape, (0, 1), (0, 1), (24, 25)
-    )  # surface voxels 4 and 24, 20 x 0.5 um further
+    truth = prediction | box_mask(shape, (0, 1), (0, 1), (24, 25))  # surface voxels 4 and 24, 20 x 0.5 um further
     distance = surface_distance(prediction, truth, ANISOTROPIC)
     assert distance.mean == pytest.approx((0 + 0 + 10) / 3)
     assert distance.hausdorff95 == pytest.approx(9.5)

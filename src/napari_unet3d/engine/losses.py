@@ -142,11 +142,15 @@ class Loss(nn.Module):
     ----------
     terms
         The summands by name.
+    strides
+        For each output, finest first, the Z Y X edge lengths of its voxels in voxels of the target, as in
+        ``Description.output_grids``. None takes them from the sizes, see `output_strides`.
     """
 
-    def __init__(self, terms: Mapping[str, Term]) -> None:
+    def __init__(self, terms: Mapping[str, Term], strides: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(terms)
+        self.strides = strides
 
     def forward(self, outputs: Sequence[Tensor], target: Tensor, weight: Tensor | None = None) -> LossValue:
         """Loss of a network's outputs.
@@ -172,7 +176,7 @@ class Loss(nn.Module):
             If the batch or the number of axes differs, or the finest output is larger than the target.
         """
         _check_shapes(outputs, target)
-        strides = output_strides([output.shape[2:] for output in outputs])
+        strides = self.strides or output_strides([output.shape[2:] for output in outputs])
         shares = [0.5**place for place in range(len(outputs))]
         values: dict[str, Tensor] = {}
         for share, output, stride in zip(shares, outputs, strides, strict=True):
@@ -190,7 +194,11 @@ class Loss(nn.Module):
         return LossValue(torch.stack(list(values.values())).sum(), values)
 
 
-def build_loss(config: TrainConfig, class_weights: Sequence[float] | None = None) -> Loss:
+def build_loss(
+    config: TrainConfig,
+    class_weights: Sequence[float] | None = None,
+    strides: Sequence[Sequence[int]] | None = None,
+) -> Loss:
     """The loss that the settings ask for.
 
     ``cross_entropy_dice`` is the plain sum of both terms. Class weights act on cross-entropy and focal loss
@@ -202,6 +210,8 @@ def build_loss(config: TrainConfig, class_weights: Sequence[float] | None = None
         Its `loss` and `focal_gamma` are read.
     class_weights
         One weight for each class (two for a sigmoid channel), see `class_weights`; None for equal ones.
+    strides
+        As of `Loss`; needed for small outputs of networks without padding.
     """
     terms: dict[str, Term] = {}
     if config.loss in ("cross_entropy", "cross_entropy_dice"):
@@ -210,7 +220,7 @@ def build_loss(config: TrainConfig, class_weights: Sequence[float] | None = None
         terms["focal"] = CrossEntropy(class_weights, config.focal_gamma)
     if config.loss in ("dice", "cross_entropy_dice"):
         terms["dice"] = SoftDice()
-    return Loss(terms)
+    return Loss(terms, strides)
 
 
 def _check_shapes(outputs: Sequence[Tensor], target: Tensor) -> None:
@@ -235,9 +245,7 @@ def annotated_voxels(target: Tensor, weight: Tensor | None = None) -> Annotated:
     """Annotated voxels of a B Z Y X target, with the weights (B Z Y X) there; weight 1 for None."""
     flat = target.flatten()
     positions = (flat != IGNORE_INDEX).nonzero()[:, 0]
-    weights = (
-        torch.ones(positions.shape, device=flat.device) if weight is None else weight.flatten()[positions]
-    )
+    weights = torch.ones(positions.shape, device=flat.device) if weight is None else weight.flatten()[positions]
     return Annotated(positions, flat[positions].long(), weights)
 
 
