@@ -74,9 +74,7 @@ class VoxelSize:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(edge) and edge > 0 for edge in self.zyx):
-            raise DataError(
-                f"voxel size {self.zyx} needs three positive numbers; give it with --voxel-size"
-            )
+            raise DataError(f"voxel size {self.zyx} needs three positive numbers; give it with --voxel-size")
         object.__setattr__(self, "unit", parse_unit(self.unit))
 
     @classmethod
@@ -127,7 +125,7 @@ class VoxelSize:
         if "pixel" in (unit, self.unit):
             return VoxelSize(*self.zyx, unit=unit)
         factor = _METRES[self.unit] / _METRES[unit]
-        return VoxelSize(*(edge * factor for edge in self.zyx), unit=unit)
+        return VoxelSize(self.z * factor, self.y * factor, self.x * factor, unit)
 
     def __str__(self) -> str:
         return " x ".join(f"{edge:.4g}" for edge in self.zyx) + f" {self.unit}"

@@ -28,9 +28,7 @@ FEATURES_PER_SCALE: Final = 5
 class Config(BaseModel):
     """Base of all settings: frozen, unknown keys forbidden, field docstrings as help."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
     def updated(self, **changes: Any) -> Self:
         """A checked copy with some fields changed.
@@ -149,9 +147,7 @@ class UNetConfig(Config):
     of the encoder, finest first."""
     decoder_dropout: Fraction | tuple[Fraction, ...] | None = None
     """The same for the levels of the decoder, finest first (levels - 1 entries); empty: as in the encoder."""
-    dropout_place: Literal["between_convolutions", "after_block", "after_pooling_and_concatenation"] = (
-        "after_block"
-    )
+    dropout_place: Literal["between_convolutions", "after_block", "after_pooling_and_concatenation"] = "after_block"
     """Where dropout acts. between_convolutions: after all but the last convolution of a block; after_block:
     on what a block hands on, skip included; after_pooling_and_concatenation: after the pooling that leaves
     a level (the coarsest level's entry is then unused) and after the concatenation that enters a decoder
@@ -295,7 +291,7 @@ def _triple(values: Sequence[int]) -> Triple:
 
 def _triples(value: PerLevel, count: int, dimensions: int) -> tuple[Triple, ...]:
     """One Z Y X triple for each level; in two dimensions the Z entry is 1."""
-    entries = _spread(value, count)
+    entries: tuple[int | Triple, ...] = value if isinstance(value, tuple) else (value,) * count
     triples = [_triple(entry if isinstance(entry, tuple) else (entry,) * 3) for entry in entries]
     return tuple(triples) if dimensions == 3 else tuple((1, y, x) for _, y, x in triples)
 
@@ -318,7 +314,7 @@ class NormalizeConfig(Config):
     def _check_order(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low = {self.low:g} must be below high = {self.high:g}")
-        if self.method == "percentile" and not (0 <= self.low and self.high <= 100):
+        if self.method == "percentile" and (self.low < 0 or self.high > 100):
             raise ValueError(f"percentiles {self.low:g} and {self.high:g} must lie within 0 and 100")
         return self
 
@@ -401,9 +397,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _check_budget(self) -> Self:
         if self.seconds is not None and self.steps is not None:
-            raise ValueError(
-                f"seconds = {self.seconds:g} and steps = {self.steps} are both given; give one of them"
-            )
+            raise ValueError(f"seconds = {self.seconds:g} and steps = {self.steps} are both given; give one of them")
         return self
 
 
@@ -413,7 +407,8 @@ class PredictConfig(Config):
     tile: Triple | Literal["auto"] = "auto"
     """Z Y X voxels of the network's input block. auto: least work within `memory`, up to 5 million."""
     halo: tuple[int, int, int] | Literal["auto"] = "auto"
-    """Z Y X context around each tile that is discarded. auto: what the network needs to see, up to a third of a tile."""
+    """Z Y X context around each tile that is discarded. auto: what the network sees, up to a third of a
+    tile."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a tile that neighbours share and blend."""
     memory: Annotated[int, Field(gt=0)] | None = None

@@ -131,18 +131,7 @@ class Finished:
     seconds: float = 0.0
 
 
-Event: TypeAlias = (
-    Started
-    | Note
-    | Preparing
-    | Stepped
-    | Validated
-    | Previewed
-    | Paused
-    | Saved
-    | Predicted
-    | Finished
-)
+Event: TypeAlias = Started | Note | Preparing | Stepped | Validated | Previewed | Paused | Saved | Predicted | Finished
 
 
 # --- commands ---------------------------------------------------------------------------------------------

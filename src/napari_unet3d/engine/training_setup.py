@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -38,9 +38,7 @@ _GAIN_SAMPLES: Final = 8
 _GAIN_BLOCK: Final = 48
 
 
-def network_for(
-    volumes: Sequence[AnnotatedVolume], network: NetworkConfig, label_ids: Sequence[int]
-) -> NetworkConfig:
+def network_for(volumes: Sequence[AnnotatedVolume], network: NetworkConfig, label_ids: Sequence[int]) -> NetworkConfig:
     """The network with ``auto`` kernels and strides settled for the first volume.
 
     Raises
@@ -97,7 +95,7 @@ def prepare_data(
     fit_gain: bool,
     hold_out_state: Any = None,
     record: RunRecord | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, Prepared]:
     """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
 
     Parameters
@@ -123,9 +121,7 @@ def prepare_data(
             yield Preparing("features", (number + fraction) / len(sources))
     training = [hold_out.training_labels(i) for i in range(len(volumes))]
     sampler = _sampler(volumes, training, label_ids, network, config)
-    data = TrainingData(
-        volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device
-    )
+    data = TrainingData(volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device)
     if record is not None:
         batch_size = record.batch_size
     elif config.batch_size == "auto":
@@ -190,9 +186,7 @@ def _sampler(
     )
 
 
-def _patch_shapes(
-    network: Description, config: TrainConfig, extent: Sequence[int]
-) -> dict[Orientation, Triple]:
+def _patch_shapes(network: Description, config: TrainConfig, extent: Sequence[int]) -> dict[Orientation, Triple]:
     """Input sizes of patches: as configured, or slabs no thicker than what the network sees across a slice."""
     axes = (0, 1, 2, None)
     if config.patch_size != "auto":

@@ -75,9 +75,7 @@ class Volume:
             raise DataError(f"{self.name} is empty: its shape is {self.data.shape}")
         kind = np.dtype(self.data.dtype).kind
         if kind == "c":
-            raise DataError(
-                f"{self.name} is complex ({self.data.dtype}); save its magnitude or phase and use that"
-            )
+            raise DataError(f"{self.name} is complex ({self.data.dtype}); save its magnitude or phase and use that")
         if kind not in "biuf":
             raise DataError(f"{self.name} holds {self.data.dtype}, not numbers")
 
@@ -111,7 +109,7 @@ class Volume:
         z, y, x = self.data.shape[1:]
         return (int(z), int(y), int(x))
 
-    def read(self, box: Box | None = None, dtype: DTypeLike = None) -> NDArray[Any]:
+    def read(self, box: Box | None = None, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """C Z Y X values inside `box` (default: everything), contiguous, native byte order.
 
         Parameters
@@ -181,9 +179,7 @@ class AnnotatedVolume:
         return tuple(int(i) for i in np.unique(self.labels) if i != NOT_ANNOTATED)
 
 
-def checked_labels(
-    values: NDArray[Any], name: str, *, zero_is_background: bool = False
-) -> NDArray[np.unsignedinteger]:
+def checked_labels(values: NDArray[Any], name: str, *, zero_is_background: bool = False) -> NDArray[np.unsignedinteger]:
     """Label ids as uint8 (uint16 above 255), from any array that holds whole numbers of at least 0.
 
     Parameters
@@ -216,8 +212,9 @@ def checked_labels(
     else:
         high = 0
     shift = int(zero_is_background)
-    dtype = np.uint8 if high + shift <= 255 else np.uint16
-    return (values.astype(dtype) + dtype(shift)).astype(dtype, copy=False)
+    ids: NDArray[np.unsignedinteger] = values.astype(np.uint8 if high + shift <= 255 else np.uint16)
+    ids += ids.dtype.type(shift)
+    return ids
 
 
 def common_label_ids(volumes: Sequence[AnnotatedVolume]) -> tuple[int, ...]:
