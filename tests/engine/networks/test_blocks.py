@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from napari_unet3d.engine.config import UNetConfig
 from napari_unet3d.engine.networks.blocks import (
     Block,
     ConvUnit,
-    GroupNorm,
-    MaxPool,
     Upsample,
     activation,
     channel_dropout,
@@ -59,9 +57,7 @@ def test_transposed_convolution_fills_each_coarse_voxel_once() -> None:
     assert isinstance(up, nn.ConvTranspose3d)
     y = up(x)
     assert y.shape == (1, 2, 2, 4, 6)
-    expected = (
-        x[0, 0, 1, 1, 0] * up.weight[0, :, 0, 1, 2]
-    )  # voxel (1, 3, 2) lies at tap (0, 1, 2) of (1, 1, 0)
+    expected = x[0, 0, 1, 1, 0] * up.weight[0, :, 0, 1, 2]  # voxel (1, 3, 2) lies at tap (0, 1, 2) of (1, 1, 0)
     torch.testing.assert_close(y[0, :, 1, 3, 2], expected)
 
 
@@ -87,54 +83,11 @@ def test_poolings() -> None:
     assert strided(x).flatten().tolist() == [1, 5, 9, 13]
 
 
-def test_max_pooling_keeps_the_precision_and_the_memory_layout() -> None:
-    x = torch.rand(1, 4, 4, 4, 4).to(torch.bfloat16, memory_format=torch.channels_last_3d)
-
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = MaxPool((2, 2, 2))(x)
-
-    assert y.dtype == torch.bfloat16
-    assert y.is_contiguous(memory_format=torch.channels_last_3d)
-    assert torch.equal(y.float(), F.max_pool3d(x.float(), 2))
-
-
 @pytest.mark.parametrize(
     ("groups", "channels", "result"), [(8, 16, 8), (8, 12, 6), (8, 4, 4), (8, 7, 7), (4, 7, 1), (3, 1, 1)]
 )
 def test_groups_are_reduced_to_a_divisor(groups: int, channels: int, result: int) -> None:
     assert fitting_groups(groups, channels) == result
-
-
-def normalized_by_hand(x: Tensor, groups: int, epsilon: float) -> Tensor:
-    """Zero mean and unit variance over each group, in float64."""
-    grouped = x.double().reshape(x.shape[0], groups, -1)
-    mean = grouped.mean(-1, keepdim=True)
-    variance = (grouped - mean).square().mean(-1, keepdim=True)
-    return ((grouped - mean) / (variance + epsilon).sqrt()).reshape(x.shape)
-
-
-@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
-@pytest.mark.parametrize("norm", ["instance", "group"])
-def test_group_and_instance_normalisation_bear_a_large_mean(norm: str, layout: torch.memory_format) -> None:
-    config = PLAIN.updated(norm=norm, norm_groups=4, norm_epsilon=1e-3)
-    layer = normalization(config, 8)
-    x = (100 + torch.randn(2, 8, 3, 5, 7)).to(memory_format=layout).requires_grad_()
-
-    y = layer(x)
-    y.square().sum().backward()
-
-    expected = normalized_by_hand(x.detach(), 8 if norm == "instance" else 4, 1e-3)
-    torch.testing.assert_close(y.detach().double(), expected, atol=1e-3, rtol=0)
-    assert y.is_contiguous(memory_format=layout)
-    assert x.grad is not None
-    assert torch.isfinite(x.grad).all()
-
-
-def test_normalisation_of_a_single_value_gives_the_bias() -> None:
-    layer = GroupNorm(2, 2)
-    nn.init.constant_(layer.bias, 3.0)
-
-    assert layer(torch.rand(1, 2, 1, 1, 1)).flatten().tolist() == pytest.approx([3, 3], abs=1e-5)
 
 
 def test_batch_normalisation_takes_epsilon_and_momentum() -> None:

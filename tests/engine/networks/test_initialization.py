@@ -9,9 +9,7 @@ from torch import nn
 from napari_unet3d.engine.config import UNetConfig
 from napari_unet3d.engine.networks.unet import UNet
 
-CONFIG = UNetConfig(
-    levels=2, filters=(48, 64), in_channels=24, upsampling="transposed", up_channels="level", strides=2
-)
+CONFIG = UNetConfig(levels=2, filters=(48, 64), in_channels=24, upsampling="transposed", up_channels="level", strides=2)
 
 
 def weights(config: UNetConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,9 +62,7 @@ def test_truncated_normal_stays_within_two_deviations() -> None:
 def test_biases_start_at_zero(kind: str) -> None:
     net = UNet(CONFIG.updated(initialization=kind))
 
-    biases = [
-        m.bias for m in net.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d) and m.bias is not None
-    ]
+    biases = [m.bias for m in net.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d) and m.bias is not None]
     assert len(biases) == 8
     assert all((bias == 0).all() for bias in biases)
 

@@ -44,9 +44,7 @@ COUNTS: list[tuple[str, dict[str, Any], int, int]] = [
 
 
 @pytest.mark.parametrize(("name", "changes", "trainable", "total"), COUNTS)
-def test_parameters_of_the_reference_systems(
-    name: str, changes: dict[str, Any], trainable: int, total: int
-) -> None:
+def test_parameters_of_the_reference_systems(name: str, changes: dict[str, Any], trainable: int, total: int) -> None:
     config = network_config(name, **changes)
     with torch.device("meta"):
         network = build_network(config)

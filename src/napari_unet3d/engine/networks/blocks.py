@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_unet3d.engine.config import Triple, UNetConfig
+from napari_unet3d.engine.networks.mended import Conv3d, GroupNorm, MaxPool
 
 POINT: Triple = (1, 1, 1)
 """Kernel that sees a single voxel."""
@@ -31,7 +31,7 @@ def convolution(
 ) -> nn.Module:
     """A convolution, padded as the configuration says where it does not stride."""
     padded = config.padding == "same" and stride == POINT
-    conv = nn.Conv3d if config.dimensions == 3 else nn.Conv2d
+    conv = Conv3d if config.dimensions == 3 else nn.Conv2d
     return conv(
         in_channels,
         out_channels,
@@ -91,9 +91,7 @@ def pooling(config: UNetConfig, channels: int, stride: Triple) -> nn.Module:
             return convolution(config, channels, channels, kernel=stride, stride=stride)
 
 
-def upsampling(
-    config: UNetConfig, in_channels: int, level: int, lost: Sequence[int]
-) -> tuple[nn.Module, int]:
+def upsampling(config: UNetConfig, in_channels: int, level: int, lost: Sequence[int]) -> tuple[nn.Module, int]:
     """What brings the decoder to `level`, and the channels it gives: B C Z Y X -> B C' Z*sz Y*sy X*sx.
 
     `lost` voxels are cut from each side afterwards, where interpolation had one neighbour only.
@@ -160,14 +158,10 @@ class Block(nn.Module):
         Share of channels dropped, where `config.dropout_place` lies inside a block.
     """
 
-    def __init__(
-        self, config: UNetConfig, channels: Sequence[int], kernel: Triple, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, config: UNetConfig, channels: Sequence[int], kernel: Triple, dropout: float = 0.0) -> None:
         super().__init__()
         self.units = nn.ModuleList(
-            ConvUnit(
-                convolution(config, before, after, kernel), normalization(config, after), activation(config)
-            )
+            ConvUnit(convolution(config, before, after, kernel), normalization(config, after), activation(config))
             for before, after in pairwise(channels)
         )
         place = config.dropout_place
@@ -189,46 +183,6 @@ class Block(nn.Module):
         return result
 
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation; with as many groups as channels, instance normalisation.
-
-    PyTorch's CPU kernel for channels-last memory takes the variance as a difference of squares, which is
-    far off where the mean is large, and has a slow gradient; so the plain layout is used there, and
-    restored. A group of a single value becomes its bias.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
-        if x.device.type == "cpu" and x.is_contiguous(memory_format=layout):
-            return self._normalized(x.contiguous()).contiguous(memory_format=layout)
-        return self._normalized(x)
-
-    def _normalized(self, x: Tensor) -> Tensor:
-        # not F.group_norm, which refuses groups of a single value even when predicting
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-
-
-class MaxPool(nn.Module):
-    """Largest value of every block of voxels, in the precision of the input.
-
-    Autocast on CPUs would compute in float32, at twice the memory and for nothing: the maximum is exact in
-    any precision.
-    """
-
-    def __init__(self, stride: Sequence[int]) -> None:
-        super().__init__()
-        self._stride = tuple(stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return self._pool(x)
-        return self._pool(x)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(x, self._stride) if x.ndim == 5 else F.max_pool2d(x, self._stride)
-
-
 class Upsample(nn.Module):
     """Voxels repeated or interpolated linearly between their centres (``align_corners=False``).
 
@@ -237,9 +191,7 @@ class Upsample(nn.Module):
     time in the gradient.
     """
 
-    def __init__(
-        self, factors: Sequence[int], mode: Literal["nearest", "linear"], lost: Sequence[int]
-    ) -> None:
+    def __init__(self, factors: Sequence[int], mode: Literal["nearest", "linear"], lost: Sequence[int]) -> None:
         super().__init__()
         self._factors = [float(factor) for factor in factors]
         self._lost = tuple(lost)

@@ -131,6 +131,4 @@ def _features(config: NetworkConfig) -> nn.Module:
         return nn.Identity()
     from napari_unet3d.engine.filters import ScaleSpace
 
-    return ScaleSpace(
-        in_channels=config.in_channels, scales=config.feature_scales, voxel=config.feature_voxel
-    )
+    return ScaleSpace(in_channels=config.in_channels, scales=config.feature_scales, voxel=config.feature_voxel)

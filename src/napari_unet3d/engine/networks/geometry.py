@@ -183,8 +183,7 @@ def axis_geometries(
 
     def along(axis: int) -> AxisGeometry:
         radii = [
-            count * (kernel[axis] // 2)
-            for count, kernel in zip(convolutions, config.kernel_per_level, strict=True)
+            count * (kernel[axis] // 2) for count, kernel in zip(convolutions, config.kernel_per_level, strict=True)
         ]
         stem = radii[0] if config.extra_block else 0
         return AxisGeometry(

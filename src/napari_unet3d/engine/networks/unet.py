@@ -105,9 +105,7 @@ class Decoder(nn.Module):
         geometry = axis_geometries(config)[3 - config.dimensions :]
         join_dropout = config.dropout_place == "after_pooling_and_concatenation"
         self._up_first = config.concatenation == "up_first"
-        self._margins = [
-            tuple(axis.skip_crop(level) for axis in geometry) for level in range(config.levels - 1)
-        ]
+        self._margins = [tuple(axis.skip_crop(level) for axis in geometry) for level in range(config.levels - 1)]
         self.ups = nn.ModuleList()
         self.dropouts = nn.ModuleList()
         self.blocks = nn.ModuleList()
