@@ -70,8 +70,13 @@ def check_model_output(path: str | os.PathLike[str]) -> Path:
         raise FileError(f"{path} is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise FileError(f"the folder {path.parent} does not exist; make it first or give another --out")
-    if not os.access(path.parent, os.W_OK):
-        raise FileError(f"the folder {path.parent} cannot be written to; give another --out")
+    try:  # permission bits say little on network and read-only file systems
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"the folder {path.parent} cannot be written to ({error.strerror}); give another --out"
+        ) from None
     return path
 
 
