@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import tifffile
 
+nib: Any = nibabel  # its type hints are too wide, or missing
+
 SHAPE = (12, 32, 32)
 TRAIN = ("train", "image.npy", "labels.npy", "--out", "new.safetensors")
 
@@ -65,9 +67,7 @@ def test_missing_file(refused: Any, scene: Any, missing: str) -> None:
         (np.full(SHAPE, 70000), "70000"),
     ],
 )
-def test_labels_that_cannot_be_used(
-    refused: Any, scene: Any, labels: np.ndarray[Any, Any], message: str
-) -> None:
+def test_labels_that_cannot_be_used(refused: Any, scene: Any, labels: np.ndarray[Any, Any], message: str) -> None:
     np.save(scene.labels, labels)
     assert message in refused(*TRAIN)
 
@@ -80,9 +80,7 @@ def test_labels_that_cannot_be_used(
         (np.full(SHAPE, np.nan, np.float32), "no finite value"),
     ],
 )
-def test_image_that_cannot_be_used(
-    refused: Any, scene: Any, image: np.ndarray[Any, Any], message: str
-) -> None:
+def test_image_that_cannot_be_used(refused: Any, scene: Any, image: np.ndarray[Any, Any], message: str) -> None:
     np.save(scene.image, image)
     assert message in refused(*TRAIN)
 
@@ -109,7 +107,7 @@ def test_volume_where_a_plane_is_needed(refused: Any, run: Any, scene: Any, quic
 def write_image(path: Path) -> bytes:
     array = np.arange(12 * 32 * 32, dtype=np.uint16).reshape(SHAPE)
     if ".nii" in path.name:
-        nibabel.Nifti1Image(array, np.eye(4)).to_filename(path)
+        nib.Nifti1Image(array, np.eye(4)).to_filename(path)
     elif ".tif" in path.name:
         tifffile.imwrite(path, array, photometric="minisblack")
     else:
@@ -171,6 +169,10 @@ def test_model_that_is_none(refused: Any, scene: Any, model: Path, kind: str, us
 def test_missing_model(refused: Any) -> None:
     assert "no model file gone.safetensors" in refused("info", "gone.safetensors")
     assert "no model file gone" in refused("predict", "gone.safetensors", "image.npy", "--out", "out.npy")
+
+
+def test_settings_of_a_model_cannot_be_changed(refused: Any, model: Path) -> None:
+    assert "--set changes presets only" in refused("info", model, "--set", "network.levels=3")
 
 
 def test_finished_model_cannot_be_resumed(refused: Any, model: Path) -> None:
@@ -268,6 +270,7 @@ def test_prediction_settings(refused: Any, model: Path, arguments: list[str], me
 
 def test_preset_and_shape_that_info_does_not_know(refused: Any) -> None:
     assert "known presets: fast" in refused("info", "fats")
+    assert "known here: kind" in refused("info", "fast", "--set", "network.levles=3")
     assert "nearest legal" in refused("info", "cicek2016", "--shape", "100,100,101")
 
 

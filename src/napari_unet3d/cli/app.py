@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Final
 
@@ -41,21 +41,22 @@ for _verb in (demo, train, predict, evaluate, info):
     _app.command()(_verb)
 
 
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"{_NAME} {version(_NAME)}")
+        raise typer.Exit
+
+
 @_app.callback()
 def _program(
     context: typer.Context,
     show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
-    show_traceback: Annotated[
-        bool, typer.Option("--traceback", hidden=True, envvar=_TRACEBACK_VARIABLE)
-    ] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", hidden=True, envvar=_TRACEBACK_VARIABLE)] = False,
 ) -> None:
     context.obj["traceback"] = show_traceback
-    if show_version:
-        with suppress(PackageNotFoundError):
-            typer.echo(f"{_NAME} {version(_NAME)}")
-        raise typer.Exit
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +74,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
+        except (BrokenPipeError, SystemExit):  # rich turns the first into the second
+            _forget_stdout()
+            return _FAILED
         except Exception as error:
             return _refuse(error, wishes["traceback"])
     return 0
@@ -86,18 +90,13 @@ def _refuse(error: Exception, show_traceback: bool) -> int:
         text = f"{usage()} (see {_NAME} --help)"
     elif isinstance(error, UNet3dError):
         text = str(error)
-    elif isinstance(error, BrokenPipeError):
-        _forget_stdout()
-        text = "the reader of the output went away"
     elif isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         text = f"{name}{error.strerror or error}"
     elif isinstance(error, MemoryError):
         text = "not enough memory; close other programs, or give a smaller --memory or a smaller image"
     else:
-        text = (
-            f"internal error: {type(error).__name__}: {error}; run with {_TRACEBACK_VARIABLE}=1 and report it"
-        )
+        text = f"internal error: {type(error).__name__}: {error}; run with {_TRACEBACK_VARIABLE}=1 and report it"
         if show_traceback:
             traceback.print_exception(error)
     line = " ".join(text.split())
@@ -106,7 +105,7 @@ def _refuse(error: Exception, show_traceback: bool) -> int:
 
 
 def _forget_stdout() -> None:
-    """Keep the interpreter from complaining, while it ends, that nobody reads any more."""
+    """Nobody reads any more (``| head``): keep the interpreter from complaining about it while it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

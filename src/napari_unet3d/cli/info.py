@@ -14,7 +14,7 @@ from rich.table import Table
 
 from napari_unet3d.cli.options import parse_triple
 from napari_unet3d.cli.progress import duration, make_console
-from napari_unet3d.cli.settings import dump_yaml
+from napari_unet3d.cli.settings import Settings, dump_yaml, gather
 from napari_unet3d.cli.text_file import check_text_output, write_text
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import NetworkConfig, Recipe, Triple
@@ -30,12 +30,14 @@ _SIDE: Final = 64
 
 
 def info(
-    name: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_PRESET", help="A model file, or the name of a network.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="MODEL_OR_PRESET", help="A model file, or the name of a network.")],
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", metavar="FILE.yaml", help="Write the settings there, for train --config."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a preset, e.g. network.levels=3."),
     ] = None,
     shape: Annotated[
         str | None,
@@ -45,9 +47,12 @@ def info(
     """Show layers, sizes, parameters, receptive field, cost, and how a model was trained."""
     size = parse_triple(shape, "--shape") if shape is not None else None
     model = _load(name)
+    if model and assignments:
+        raise ConfigError("--set changes presets only; a model is as it was trained")
+    settings = gather(None if model else name, None, assignments or (), {})
+    network = model.recipe.network if model else network_config(name, **settings.network)
     if recipe is not None:
         check_text_output(recipe, [Path(name)])
-    network = model.recipe.network if model else network_config(name)
     description = describe(network)
     size = size or _usual_shape(network, description)
     console = make_console()
@@ -58,7 +63,8 @@ def info(
     if model:
         _print_facts(console, _model_facts(model, Path(name)))
     if recipe is not None:
-        write_text(recipe, dump_yaml(_recipe_values(network, model)))
+        values = model.recipe.model_dump(mode="json") if model else _preset_values(network, settings)
+        write_text(recipe, dump_yaml(values))
         console.print(f"recipe: {recipe.resolve()}", soft_wrap=True)
 
 
@@ -79,13 +85,11 @@ def _usual_shape(network: NetworkConfig, description: Description) -> Triple:
     return description.legal_shape((1 if network.dimensions == 2 else _SIDE, _SIDE, _SIDE))
 
 
-def _recipe_values(network: NetworkConfig, model: TrainedModel | None) -> dict[str, Any]:
-    """A model's recipe with its record; a preset leaves channels, classes and voxels to the data."""
-    if model:
-        return model.recipe.model_dump(mode="json")
-    return Recipe(network=network).model_dump(
-        mode="json", exclude={"network": {"in_channels", "classes", "feature_voxel"}, "record": True}
-    )
+def _preset_values(network: NetworkConfig, settings: Settings) -> dict[str, Any]:
+    """A recipe that leaves channels, classes and voxels to the data, unless they were given."""
+    from_data = {"in_channels", "classes", "feature_voxel"} - settings.network.keys()
+    recipe = Recipe(network=network, train=settings.train_config())
+    return recipe.model_dump(mode="json", exclude={"network": from_data, "record": True})
 
 
 # --- tables -----------------------------------------------------------------------------------------------
@@ -134,9 +138,7 @@ def _print_facts(console: Console, facts: Iterator[tuple[str, str]]) -> None:
         console.print(f"{name + ':':<20} {text}", soft_wrap=True)
 
 
-def _network_facts(
-    description: Description, shape: Triple, voxel_size: VoxelSize | None
-) -> Iterator[tuple[str, str]]:
+def _network_facts(description: Description, shape: Triple, voxel_size: VoxelSize | None) -> Iterator[tuple[str, str]]:
     config, field = description.config, description.receptive_field
     yield "network", f"{config.kind}, {config.dimensions}D, {config.levels} levels, norm {config.norm}"
     yield "channels, classes", f"{config.in_channels}, {config.classes}"

@@ -63,9 +63,7 @@ def parse_triple(text: str, option: str) -> Triple:
     """
     match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
     if match is None or "0" in {str(int(number)) for number in match.groups()}:
-        raise ConfigError(
-            f"{option} {text!r} needs three whole numbers Z,Y,X of at least 1, such as 32,128,128"
-        )
+        raise ConfigError(f"{option} {text!r} needs three whole numbers Z,Y,X of at least 1, such as 32,128,128")
     z, y, x = (int(number) for number in match.groups())
     return (z, y, x)
 

@@ -41,9 +41,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One or more images.")],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", metavar="FILE_OR_DIR", help="Labels; for several images a folder, made if missing."
-        ),
+        typer.Option("--out", metavar="FILE_OR_DIR", help="Labels; for several images a folder, made if missing."),
     ],
     probabilities: Annotated[
         Path | None,
@@ -69,9 +67,7 @@ def predict(
     overlap: Annotated[
         float | None, typer.Option("--overlap", help="Share of a tile that neighbours share and blend.")
     ] = None,
-    flips: Annotated[
-        bool, typer.Option("--flips", help="Average over mirrored tiles; takes longer.")
-    ] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average over mirrored tiles; takes longer.")] = False,
     voxel_size: VoxelSizeOption = None,
     axes: AxesOption = None,
 ) -> None:
@@ -201,9 +197,7 @@ def _folders(paths: Iterable[Path]) -> Iterator[None]:
         try:
             path.mkdir()
         except OSError as error:
-            raise FileError(
-                f"the folder {path} cannot be made ({error.strerror}); choose another --out"
-            ) from None
+            raise FileError(f"the folder {path} cannot be made ({error.strerror}); choose another --out") from None
         made.append(path)
     try:
         yield

@@ -118,7 +118,7 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     def say(self, text: str) -> None:
         """Print one line, never broken."""
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def finished(self, event: Finished) -> None:
         """The end of the work."""

@@ -60,9 +60,7 @@ class Settings:
         return validated(TrainConfig, _merged({"train": start}, {"train": self.train})["train"], "train.")
 
 
-def gather(
-    preset: str | None, config: Path | None, assignments: Sequence[str], options: Mapping[str, Any]
-) -> Settings:
+def gather(preset: str | None, config: Path | None, assignments: Sequence[str], options: Mapping[str, Any]) -> Settings:
     """Put all layers together and check them.
 
     Parameters

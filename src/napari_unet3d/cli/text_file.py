@@ -19,9 +19,7 @@ def check_text_output(path: Path, inputs: Iterable[Path] = ()) -> None:
         If the folder is missing or not writable, or the path is a folder or one of the inputs.
     """
     if not path.parent.is_dir():
-        raise FileError(
-            f"the folder {path.parent} does not exist; make it first, or write {path.name} elsewhere"
-        )
+        raise FileError(f"the folder {path.parent} does not exist; make it first, or write {path.name} elsewhere")
     if path.is_dir():
         raise FileError(f"{path} is a folder; give the name of a file")
     if path.resolve() in {source.resolve() for source in inputs}:

@@ -21,9 +21,7 @@ def train(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The volume.")],
     labels: Annotated[
         Path,
-        typer.Argument(
-            metavar="LABELS", help="Its painted labels: 0 = not annotated, 1 = background, 2 ... ."
-        ),
+        typer.Argument(metavar="LABELS", help="Its painted labels: 0 = not annotated, 1 = background, 2 ... ."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="MODEL", help="The .safetensors file to write.")],
     also: Annotated[
@@ -39,9 +37,7 @@ def train(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="One setting, e.g. network.levels=3; may be repeated."
-        ),
+        typer.Option("--set", metavar="FIELD=VALUE", help="One setting, e.g. network.levels=3; may be repeated."),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option("--seconds", help="Time from reading the input to the saved model.")
@@ -122,7 +118,9 @@ def train(
         with make_reporter(console) as reporter, closing(iter(run)) as events:
             for event in events:
                 reporter.show(event)
-        _say_result(reporter, out)
+    if not reporter.steps and not request:
+        raise ConfigError("the training is finished already; give --seconds or --steps to train longer")
+    _say_result(reporter, out)
     if request:
         raise typer.Exit(INTERRUPTED)
 
@@ -132,7 +130,5 @@ def _say_result(reporter: Reporter, out: Path) -> None:
         reporter.say("no step was taken, so no model was saved")
         return
     if reporter.best:
-        reporter.say(
-            f"best at step {reporter.best.step}: {scores(reporter.best).removesuffix(', best so far')}"
-        )
+        reporter.say(f"best at step {reporter.best.step}: {scores(reporter.best).removesuffix(', best so far')}")
     reporter.say(f"model: {out.resolve()}")

@@ -192,6 +192,7 @@ class Trainer:
             self._started_at = self._clock()
         yield Started(str(self._device), self._choice.reason, self._precision, torch.get_num_threads())
         yield from self._prepare()
+        yield from self._read_inbox()  # a finished run may be told to go on
         while not self._is_over():
             begun = self._clock()
             yield from self._read_inbox()
@@ -517,7 +518,9 @@ class Trainer:
     def _is_over(self) -> bool:
         if self._stop_reason or self._schedule.is_done:
             return True
-        if self._until is None or self._record is not None:
+        if self._record is not None:  # the clock may have ended it before the schedule did
+            return self._schedule.step >= self._record.steps
+        if self._until is None:
             return False
         return (
             self._seconds() + self._step_seconds > self._until - self._reserve() and self._schedule.step > 0
