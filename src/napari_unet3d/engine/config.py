@@ -407,8 +407,8 @@ class PredictConfig(Config):
     tile: Triple | Literal["auto"] = "auto"
     """Z Y X voxels of the network's input block. auto: least work within `memory`, up to 5 million."""
     halo: tuple[int, int, int] | Literal["auto"] = "auto"
-    """Z Y X context around each tile that is discarded. auto: what the network sees, up to a third of a
-    tile."""
+    """Z Y X context around each tile that is discarded. auto: what the network sees, up to 16 voxels
+    and a third of a tile."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a tile that neighbours share and blend."""
     memory: Annotated[int, Field(gt=0)] | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_unet3d.engine.normalize import Normalization
 from napari_unet3d.engine.progress import Box
@@ -30,7 +30,7 @@ class PatchSource:
     normalization
         Applied to everything read.
     features
-        1 C Z Y X normalised grey values -> 1 F Z Y X (``network.features``).
+        1 C Z Y X normalised grey values -> 1 F Z Y X (``network.inputs``).
     radius
         Z Y X voxels around a voxel that its features depend on.
     channels
@@ -45,7 +45,7 @@ class PatchSource:
         self,
         image: Volume,
         normalization: Normalization,
-        features: nn.Module,
+        features: Callable[[Tensor], Tensor],
         radius: tuple[int, int, int],
         channels: int,
         device: torch.device,

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.tile_axis import TileAxis, TileSpan, round_up
+
+LARGEST_HALO: Final = 16
+"""Largest halo chosen on its own, in voxels."""
 
 Halo: TypeAlias = tuple[int, int, int] | Literal["auto"]
 T = TypeVar("T")
@@ -89,15 +92,15 @@ class Footprint:
         return _map3(lambda i: min(output[i], untiled[i]) + self.shrink[i])
 
     def auto_halo(self, tile: Sequence[int]) -> tuple[int, int, int]:
-        """The full halo, up to a third of the tile (Z Y X input size).
+        """The full halo, but no more than `LARGEST_HALO` and a third of the tile (Z Y X input size).
 
-        What lies at the edge of the theoretical receptive field hardly matters to a prediction (Luo et al.
-        2016, "Understanding the effective receptive field"), while a halo of a third already computes 27
-        voxels for each one kept inside a large volume.
+        What lies at the edge of the theoretical receptive field hardly matters to a prediction (Luo et al. 2016,
+        "Understanding the effective receptive field"; figures in docs/decisions/halo.md), while a halo of a third
+        already computes 27 voxels for each one kept inside a large volume.
         """
         output = _map3(lambda i: tile[i] - self.shrink[i])
         room = _map3(lambda i: max(0, (output[i] - self.stride[i]) // 2))
-        return _map3(lambda i: min(self.full_halo[i], output[i] // 3, room[i]))
+        return _map3(lambda i: min(self.full_halo[i], LARGEST_HALO, output[i] // 3, room[i]))
 
 
 @dataclass(frozen=True, eq=False)

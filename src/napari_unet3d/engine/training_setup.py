@@ -196,16 +196,4 @@ def _patch_shapes(network: Description, config: TrainConfig, extent: Sequence[in
         return dict.fromkeys(axes, network.legal_shape((side, side, side)))
     seen = [2 * (axis.context - axis.feature_radius) + 1 for axis in network.geometry]
     z, y, x = (min(_THICKNESS, reach) for reach in seen)
-    shapes = patch_shapes((z, y, x), _PATCH_VOXELS, network.total_stride, extent)
-    return {axis: _without_depth_two(network, shape) for axis, shape in shapes.items()}
-
-
-def _without_depth_two(network: Description, shape: Triple) -> Triple:
-    """The shape, deeper by one stride where a level would be two planes deep.
-
-    With a kernel three planes deep, oneDNN's bfloat16 gradient of the weights then depends on memory that nobody wrote
-    (PyTorch 2.13, see docs/decisions/patches.md).
-    """
-    stride = network.total_stride[0]
-    depths = [level.encoder[0] for level in network.shapes(shape)]
-    return shape if 2 not in depths or stride == 1 else (shape[0] + stride, shape[1], shape[2])
+    return patch_shapes((z, y, x), _PATCH_VOXELS, network.total_stride, extent)
