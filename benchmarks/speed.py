@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import copy
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -30,7 +29,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import psutil
 import torch
 from machine import describe_machine, machine, markdown_table, write_reports
 from monai.inferers import sliding_window_inference
@@ -51,6 +49,7 @@ from napari_unet3d.engine.volume import IGNORE_INDEX, Volume
 
 CLASSES: Final = 3
 SIDES: Final = ("ours", "plain", "BasicUNet", "DynUNet")
+_PEAK_RESET: Final = Path("/proc/self/clear_refs")
 WORK: Final = ("training", "network", "volume")
 NEEDED: Final = {"plain": 3.0, "BasicUNet": 4.0, "DynUNet": 4.0}
 """Least factors by which we want to be faster."""
@@ -191,13 +190,13 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / min(seconds_of(lambda: a @ b, device, 0.1) for _ in range(5))
 
 
-def peak_bytes(name: str, kind: str, device: str, threads: int, sizes: Sizes) -> int:
+def peak_bytes(name: str, kind: str, device: str, threads: int, sizes: Sizes) -> int | None:
     """Memory that one call adds at its peak, in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_bytes, (name, kind, device, threads, sizes))
 
 
-def _peak_bytes(name: str, kind: str, device: str, threads: int, sizes: Sizes) -> int:
+def _peak_bytes(name: str, kind: str, device: str, threads: int, sizes: Sizes) -> int | None:
     torch.set_num_threads(threads)
     small = (16, 32, 32)
     Side(name, torch.device(device), Sizes(small, small, small)).work(kind)()  # what libraries take once
@@ -207,9 +206,17 @@ def _peak_bytes(name: str, kind: str, device: str, threads: int, sizes: Sizes) -
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() - before
-    before = psutil.Process().memory_info().rss
+    if not _PEAK_RESET.exists():  # only Linux tells
+        return None
+    _PEAK_RESET.write_text("5")
+    before = _peak_rss()
     work()
-    return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    return _peak_rss() - before
+
+
+def _peak_rss() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def measure(sides: list[Side], kind: str, sizes: Sizes, rounds: int, at_least: float) -> dict[str, list[float]]:
