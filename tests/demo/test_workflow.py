@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shlex
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -176,6 +176,15 @@ def test_the_commands_told_name_the_files_written(run: Run) -> None:
         files.LABELS,
         files.UNCERTAINTY,
     }
+
+
+def test_the_quick_start_tells_the_same_commands_and_files(run: Run) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "quick-start-command-line.md").read_text(encoding="utf-8")
+
+    for command in replace(run.report, budget="--seconds 60").commands:
+        assert f"\n{command}\n" in text
+    for name in files.MEANING:
+        assert f"`{name}`" in text
 
 
 @pytest.mark.parametrize("name", [files.PICTURE, files.CURVES])
