@@ -322,7 +322,7 @@ class NormalizeConfig(Config):
 class AugmentConfig(Config):
     """Random changes of each training patch (Çiçek 2016, section 3, and more)."""
 
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Share of patches that are deformed (rotated, scaled, warped); flips and grey values vary in all."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest rotation about each axis, degrees; for flat voxels only about the axis across the planes."""
@@ -363,7 +363,7 @@ class TrainConfig(Config):
     """Weights of the classes in cross-entropy and focal loss: off, balanced by frequency, or one for each class."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """Optimiser."""
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-3
     """Highest learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd; first moment of adam and adamw."""
