@@ -46,9 +46,7 @@ def choose_device(name: str = "auto") -> DeviceChoice:
         if not torch.cuda.is_available():
             raise DeviceError(f"device {name!r} is not there ({_why_no_gpu()}); use --device auto or cpu")
         if (device.index or 0) >= torch.cuda.device_count():
-            raise DeviceError(
-                f"device {name!r} is not there; this machine has {torch.cuda.device_count()} GPUs"
-            )
+            raise DeviceError(f"device {name!r} is not there; this machine has {torch.cuda.device_count()} GPUs")
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
             raise DeviceError("device 'mps' is not there: no Apple GPU; use --device auto or cpu")
@@ -85,7 +83,8 @@ def _fastest_cpu_precision() -> Precision:
 
 def _trial_seconds(precision: str) -> float:
     """Best of three forward passes of one convolution, about 10 ms each."""
-    layer = nn.Conv3d(16, 16, 3, padding=1).to(memory_format=torch.channels_last_3d)
+    layer = nn.Conv3d(16, 16, 3, padding=1)
+    layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stub
     image = torch.ones(1, 16, 16, 32, 32).to(memory_format=torch.channels_last_3d)
     passes = []
     with torch.inference_mode(), autocast(torch.device("cpu"), precision):

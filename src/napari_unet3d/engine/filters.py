@@ -8,12 +8,12 @@ smoothed              G = g convolved with a Gaussian of standard deviation s
 gradient magnitude    s * |grad G|
 curvature mean        m = s^2 * trace(H) / 3, with H the Hessian of G
 curvature spread      p = s^2 * sqrt(|H - trace(H)/3|_F^2 / 6)
-curvature shape       p * r, with r = det((H s^2 - m) / p) / 2 in -1..1 (-1 sheet-like dark ... 1 sheet-like bright)
+curvature shape       p * r, with r = det((H s^2 - m) / p) / 2 in -1..1 (bright sheet or dark tube ... reverse)
 ====================  =================================================================================
 
 The last three hold the same as the Hessian's eigenvalues m + 2 p cos(arccos(r) / 3 + 2 pi k / 3), without the
-trigonometry. All features are invariant to rotation and homogeneous of degree one in the grey value: gain applied to the
-features equals gain applied to the image, so patches cut from features computed once can still be augmented.
+trigonometry. All features are invariant to rotation and homogeneous of degree one in the grey value: a gain may be
+applied to the features instead of the image, so patches cut from features computed once can still be augmented.
 Scales and derivatives are in units of the finest voxel edge, so voxels may be anisotropic; an axis with a single
 voxel has no derivative. Lindeberg, Scale-Space Theory (1994); closed-form eigenvalues: Smith, CACM 4 (1961).
 """
@@ -46,15 +46,13 @@ class ScaleSpace(nn.Module):
 
     Notes
     -----
-    ``forward``: B C Z Y X -> B C*(1 + 5*len(scales)) Z Y X, in float32 whatever autocast says. The channels of one image
-    channel stay together: grey value, then the five features of every scale. Beyond the border the outermost voxel is
-    repeated. Each feature is multiplied by its entry of the buffer `gain`, by which a trainer brings all features of its
-    volumes to similar size.
+    ``forward``: B C Z Y X -> B C*(1 + 5*len(scales)) Z Y X, in float32 whatever autocast says. The channels of one
+    image channel stay together: grey value, then the five features of every scale. Beyond the border the outermost
+    voxel is repeated. Each feature is multiplied by its entry of the buffer `gain`, by which a trainer brings all
+    features of its volumes to similar size.
     """
 
-    def __init__(
-        self, in_channels: int, scales: Sequence[float], voxel: Sequence[float] = (1.0, 1.0, 1.0)
-    ) -> None:
+    def __init__(self, in_channels: int, scales: Sequence[float], voxel: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.scales = tuple(sorted(scales))
@@ -84,9 +82,7 @@ class ScaleSpace(nn.Module):
             at(1, 0, 0), at(-1, 0, 0), at(0, 1, 0), at(0, -1, 0), at(0, 0, 1), at(0, 0, -1)
         )  # fmt: skip
         gradient = torch.sqrt(
-            ((up - down) * (sz / 2)) ** 2
-            + ((north - south) * (sy / 2)) ** 2
-            + ((east - west) * (sx / 2)) ** 2
+            ((up - down) * (sz / 2)) ** 2 + ((north - south) * (sy / 2)) ** 2 + ((east - west) * (sx / 2)) ** 2
         )
         zz = (up + down - 2 * smooth) * sz**2
         yy = (north + south - 2 * smooth) * sy**2
@@ -117,8 +113,9 @@ class _Shifts:
 
 
 def _smooth(values: Tensor, axis: int, sigma: float) -> Tensor:
-    """Gaussian smoothing along one axis, as a product with a banded matrix: many times faster than a convolution
-    with one channel, on CPU and GPU.
+    """Gaussian smoothing along one axis.
+
+    As a product with a banded matrix: many times faster than a convolution with one channel, on CPU and GPU.
     """
     length = values.shape[axis]
     matrix = _smoothing_matrix(length, sigma, values.device)

@@ -8,20 +8,23 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.config import Config, Recipe
+from napari_unet3d.engine.config import Config, NetworkConfig, Recipe
+from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import FileError, ModelFileError
 from napari_unet3d.engine.networks.build import build_network
 from napari_unet3d.engine.normalize import Normalization
@@ -32,13 +35,14 @@ SUFFIX: Final = ".safetensors"
 _KEY: Final = "napari_unet3d"
 _WEIGHTS: Final = "network."
 _STATE: Final = "training."
+_Edge: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Size(Config):
-    z: float
-    y: float
-    x: float
-    unit: str
+    z: _Edge
+    y: _Edge
+    x: _Edge
+    unit: Literal["angstrom", "nm", "um", "mm", "cm", "m", "pixel"]
 
 
 class _Header(Config):
@@ -50,9 +54,18 @@ class _Header(Config):
     normalization: Normalization
     classes: tuple[ClassInfo, ...]
     voxel_size: _Size
-    spatial_dims: int
+    spatial_dims: Literal[2, 3]
     history: History
     state: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        network = self.recipe.network
+        if len(self.classes) != max(2, network.classes):
+            raise ValueError("the network has another number of classes")
+        if len(self.normalization.channels) != network.in_channels:
+            raise ValueError("the network has another number of channels")
+        return self
 
 
 def check_model_output(path: str | os.PathLike[str]) -> Path:
@@ -95,10 +108,8 @@ def save_model(model: TrainedModel, path: str | os.PathLike[str]) -> Path:
         recipe=model.recipe,
         normalization=model.normalization,
         classes=model.classes,
-        voxel_size=_Size(
-            z=model.voxel_size.z, y=model.voxel_size.y, x=model.voxel_size.x, unit=model.voxel_size.unit
-        ),
-        spatial_dims=model.spatial_dims,
+        voxel_size=_Size.model_validate(asdict(model.voxel_size)),
+        spatial_dims=3 if model.spatial_dims == 3 else 2,
         history=model.history,
         state=dict(model.state.values) if model.state else None,
     )
@@ -123,12 +134,12 @@ def _write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {error.strerror}; free some space or give another --out"
-        ) from None
+        reason = error.strerror or error
+        raise FileError(f"cannot write {path}: {reason}; free some space or give another --out") from None
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            with suppress(OSError):  # gone where it became the file
+                os.unlink(temporary)
 
 
 def _umask() -> int:
@@ -147,11 +158,12 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
         not fit its network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}")
-    header, tensors = _read(path)
-    network = build_network(header.recipe.network)
+    with _opened(path) as file:
+        header = _read_header(path, file)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     weights = {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)}
+    _check_size(path, header.recipe.network, weights)
+    network = build_network(header.recipe.network)
     _check_weights(path, network.state_dict(), weights)
     network.load_state_dict(weights)
     state = None
@@ -179,24 +191,32 @@ def read_versions(path: str | os.PathLike[str]) -> dict[str, str]:
     ModelFileError
         As `load_model`.
     """
-    return _read(Path(path))[0].versions
+    path = Path(path)
+    with _opened(path) as file:
+        return _read_header(path, file).versions
 
 
-def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file for `safetensors`, its troubles told in one line."""
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if _KEY not in metadata:
-                raise ModelFileError(f"{path} was not written by napari-unet3d; give a model it trained")
-            values = json.loads(metadata[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+            yield file
     except SafetensorError as error:
-        raise ModelFileError(
-            f"{path} is no model file, or is damaged ({error}); train or copy it again"
-        ) from None
+        raise ModelFileError(f"{path} is no model file, or is damaged ({error}); train or copy it again") from None
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError:
+
+
+def _read_header(path: Path, file: Any) -> _Header:
+    metadata = file.metadata() or {}
+    if _KEY not in metadata:
+        raise ModelFileError(f"{path} was not written by napari-unet3d; give a model it trained")
+    try:
+        values = json.loads(metadata[_KEY], parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
         raise ModelFileError(f"the header of {path} is damaged; train or copy the model again") from None
     found = values.get("format_version") if isinstance(values, dict) else None
     if isinstance(found, int) and found > FORMAT_VERSION:
@@ -204,21 +224,32 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
             f"{path} has format version {found}, this program reads up to {FORMAT_VERSION}; update napari-unet3d"
         )
     try:
-        return _Header.model_validate(values), tensors
+        return _Header.model_validate(values)
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ModelFileError(
-            f"the header of {path} is damaged at {where!r}; train or copy the model again"
-        ) from None
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its top"
+        raise ModelFileError(f"the header of {path} is damaged at {where!r}; train or copy the model again") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_size(path: Path, network: NetworkConfig, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a recipe whose network is larger than the file's weights, before anything of its size is made."""
+    layers_fit = sum(network.convolutions_per_level) <= len(weights)
+    if not layers_fit or describe(network).parameters > sum(tensor.numel() for tensor in weights.values()):
+        raise ModelFileError(f"{path} is damaged: its network has more weights than the file; train or copy it again")
 
 
 def _check_weights(path: Path, needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     if needed.keys() != found.keys():
         name = sorted(needed.keys() ^ found.keys())[0]
-        raise ModelFileError(
-            f"{path} is damaged: the weights {name!r} do not belong to its network, or are missing"
-        )
+        raise ModelFileError(f"{path} is damaged: the weights {name!r} do not belong to its network, or are missing")
     for name, tensor in needed.items():
+        if tensor.dtype != found[name].dtype:
+            raise ModelFileError(
+                f"{path} is damaged: {name!r} is {found[name].dtype}, its network needs {tensor.dtype}"
+            )
         if tensor.shape != found[name].shape:
             raise ModelFileError(
                 f"{path} is damaged: {name!r} has shape {tuple(found[name].shape)}, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,6 +16,10 @@ from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.volume import Volume
 
 _SAMPLED_VALUES: Final = 4_000_000
+_BLOCK: Final = 128
+_PLANES: Final = 16
+"""Side of the blocks, and least number of planes, that values are taken from where an image holds more."""
+
 _LIMIT: Final = 10.0
 """Normalised values are kept within +-10 so that a hot pixel cannot dominate a patch."""
 
@@ -54,13 +60,17 @@ class Normalization(Config):
                 f"the image has {grey.shape[0]} channels, the model needs {len(self.channels)}; "
                 "name the channel axis with --axes or select the right channels"
             )
-        values = np.array(grey, dtype=np.float32)
-        for channel, fitted in zip(values, self.channels, strict=True):
+        values = np.empty(grey.shape, dtype=np.float32)
+        working = np.promote_types(grey.dtype, np.float32)  # float64 for 32-bit integers and wider numbers
+        limits = np.finfo(working)
+        for channel, fitted, result in zip(grey, self.channels, values, strict=True):
+            channel = channel.astype(working)
             if grey.dtype.kind == "f":
                 channel[~np.isfinite(channel)] = fitted.fill
-            np.clip(channel, fitted.low, fitted.high, out=channel)
-            channel -= np.float32(fitted.offset)
-            channel *= np.float32(fitted.factor)
+            np.clip(channel, max(fitted.low, limits.min), min(fitted.high, limits.max), out=channel)
+            channel -= fitted.offset
+            channel *= fitted.factor
+            result[:] = channel
         return values
 
 
@@ -84,19 +94,36 @@ def fit_normalization(images: Sequence[Volume], config: NormalizeConfig) -> Norm
             raise DataError(
                 f"{name} is constant ({values.min():g} everywhere); nothing can be learnt from it, check the file"
             )
-        fitted.append(_fit_channel(values, config))
+        with np.errstate(all="ignore"):
+            fitted.append(_fit_channel(values, config))
+        if not (np.isfinite(fitted[-1].factor) and np.isfinite(fitted[-1].offset) and fitted[-1].factor > 0):
+            raise DataError(
+                f"{name} has values from {values.min():g} to {values.max():g}, too far apart or too close to compute "
+                "with; rescale them"
+            )
     return Normalization(channels=tuple(fitted))
 
 
 def _sample(image: Volume, count: int) -> NDArray[np.float64]:
-    """C x N values from evenly spaced planes, at most about `count` of each channel."""
+    """C x N values: the whole image, or at most about `count` of each channel from blocks spread evenly over it."""
     z, y, x = image.shape
-    planes = np.unique(np.linspace(0, z - 1, max(1, min(z, count // (y * x)))).round().astype(int))
-    thin = max(1, int(np.ceil(np.sqrt(y * x * len(planes) / count))))
-    read = [
-        image.read((slice(p, p + 1), slice(0, y), slice(0, x)))[:, :, ::thin, ::thin] for p in planes.tolist()
-    ]
+    if z * y * x <= count:
+        return image.read().reshape(image.channels, -1).astype(np.float64)
+    height, width = min(y, _BLOCK), min(x, _BLOCK)
+    blocks = max(1, count // (height * width))
+    rows, columns = -(-y // height), -(-x // width)
+    planes = min(z, blocks, max(_PLANES, blocks // (rows * columns)))
+    along = max(1, math.isqrt(blocks // planes))
+    starts = itertools.product(
+        _evenly(z - 1, planes), _evenly(y - height, min(rows, along)), _evenly(x - width, min(columns, along))
+    )
+    read = [image.read((slice(k, k + 1), slice(j, j + height), slice(i, i + width))) for k, j, i in starts]
     return np.concatenate([part.reshape(image.channels, -1) for part in read], axis=1).astype(np.float64)
+
+
+def _evenly(last: int, count: int) -> list[int]:
+    """The middles of `count` equal parts of 0..last."""
+    return [int((i + 0.5) / count * last) for i in range(count)]
 
 
 def _fit_channel(values: NDArray[np.float64], config: NormalizeConfig) -> ChannelNormalization:
@@ -118,7 +145,7 @@ def _fit_channel(values: NDArray[np.float64], config: NormalizeConfig) -> Channe
         offset, factor = 0.0, 1.0
     if config.method in ("percentile", "zscore", "minmax"):
         low, high = offset - _LIMIT / factor, offset + _LIMIT / factor
-    limits = np.finfo(np.float32)
+    limits = np.finfo(np.float64)
     return ChannelNormalization(
         offset=float(offset),
         factor=float(factor),

@@ -103,8 +103,7 @@ class PatchSource:
         with torch.inference_mode():
             values = self._features(grey[None])[0]  # F Z Y X
         inner = tuple(
-            slice(part.start - outer.start, part.stop - outer.start)
-            for part, outer in zip(box, wide, strict=True)
+            slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(box, wide, strict=True)
         )
         # a clone, because tensors made in inference mode cannot enter a graph
         return values[:, inner[0], inner[1], inner[2]].permute(1, 2, 3, 0).to(self._dtype).clone()

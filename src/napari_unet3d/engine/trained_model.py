@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from napari_unet3d.engine.axes import VoxelSize
@@ -33,11 +34,11 @@ COLOURS: Final = (
 class ClassInfo(Config):
     """One class of a model."""
 
-    id: int
+    id: Annotated[int, Field(ge=1, le=65534)]
     """Label id, as painted and as predicted."""
     name: str
     """Shown in layers, tables and exports."""
-    colour: str
+    colour: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
     """Hexadecimal RGB, such as #f58231."""
 
 
