@@ -62,12 +62,12 @@ class Normalization(Config):
             )
         values = np.empty(grey.shape, dtype=np.float32)
         working = np.promote_types(grey.dtype, np.float32)  # float64 for 32-bit integers and wider numbers
-        limits = np.finfo(working)
+        lowest, highest = float(np.finfo(working).min), float(np.finfo(working).max)
         for channel, fitted, result in zip(grey, self.channels, values, strict=True):
             channel = channel.astype(working)
             if grey.dtype.kind == "f":
                 channel[~np.isfinite(channel)] = fitted.fill
-            np.clip(channel, max(fitted.low, limits.min), min(fitted.high, limits.max), out=channel)
+            np.clip(channel, max(fitted.low, lowest), min(fitted.high, highest), out=channel)
             channel -= fitted.offset
             channel *= fitted.factor
             result[:] = channel
@@ -128,7 +128,7 @@ def _evenly(last: int, count: int) -> list[int]:
 
 def _fit_channel(values: NDArray[np.float64], config: NormalizeConfig) -> ChannelNormalization:
     fill = float(np.median(values))
-    low, high = -np.inf, np.inf
+    low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
     if config.method == "percentile":
         first, last = np.percentile(values, [config.low, config.high])
         if first == last:  # nearly constant, such as a few bright spots on black
