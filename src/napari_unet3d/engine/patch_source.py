@@ -90,7 +90,7 @@ class PatchSource:
         self._kept = kept
 
     def read(self, box: Box) -> Tensor:
-        """Z Y X F values of a box inside the volume; a view where the volume is kept."""
+        """Z Y X F values of a box inside the volume, a voxel's together; a view where the volume is kept."""
         return self._compute(box) if self._kept is None else self._kept[box]
 
     def _compute(self, box: Box) -> Tensor:
@@ -105,5 +105,6 @@ class PatchSource:
         inner = tuple(
             slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(box, wide, strict=True)
         )
+        last = values[:, inner[0], inner[1], inner[2]].permute(1, 2, 3, 0).to(self._dtype)
         # a clone, because tensors made in inference mode cannot enter a graph
-        return values[:, inner[0], inner[1], inner[2]].permute(1, 2, 3, 0).to(self._dtype).clone()
+        return last.clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from napari_unet3d.engine import device
+from napari_unet3d.engine.device import autocast, choose_device, choose_precision, free_memory, memory_format
+from napari_unet3d.engine.errors import DeviceError
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine without any accelerator."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return monkeypatch
+
+
+@pytest.fixture
+def two_gpus(machine: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 2)
+    machine.setattr(torch.cuda, "get_device_name", lambda: "Fine GPU")
+    return machine
+
+
+@pytest.fixture(autouse=True)
+def _no_remembered_trial() -> Iterator[None]:
+    device._fastest_cpu_precision.cache_clear()
+    yield
+    device._fastest_cpu_precision.cache_clear()
+
+
+def test_auto_takes_the_cpu_and_says_why(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(torch.version, "cuda", None)
+    assert choose_device() == (CPU, "no GPU in use: this PyTorch is a CPU build")
+    machine.setattr(torch.version, "cuda", "12.8")
+    assert choose_device() == (CPU, "no GPU in use: PyTorch finds no CUDA driver or device")
+
+
+def test_auto_prefers_cuda_then_mps(two_gpus: pytest.MonkeyPatch) -> None:
+    two_gpus.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == (CUDA, "GPU found: Fine GPU")
+    two_gpus.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").device == MPS
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_asked_for_gpu_is_taken(two_gpus: pytest.MonkeyPatch, name: str) -> None:
+    assert choose_device(name) == (torch.device(name), "as asked for")
+
+
+def test_a_gpu_too_many_is_refused(two_gpus: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match=r"'cuda:2' is not there; this machine has 2 GPUs"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_missing_cuda_is_refused(machine: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(DeviceError, match=rf"'{name}' is not there \(no GPU .*; use --device auto or cpu"):
+        choose_device(name)
+
+
+def test_missing_mps_is_refused(machine: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match="no Apple GPU; use --device auto or cpu"):
+        choose_device("mps")
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:x", "cuda:-1", "meta", "xpu", "cuda:0,cuda:1", "c\nd"])
+def test_unknown_devices_are_refused(machine: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(DeviceError, match=r"unknown device .* give auto, cpu, cuda, cuda:N or mps") as caught:
+        choose_device(name)
+    assert "\n" not in str(caught.value)
+
+
+# --- precision --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_asked_for_precision_is_taken(precision: str) -> None:
+    assert choose_precision(precision, CPU) == precision
+
+
+@pytest.mark.parametrize(("supported", "precision"), [(True, "bfloat16"), (False, "float16")])
+def test_gpus_without_bfloat16_take_float16(two_gpus: pytest.MonkeyPatch, supported: bool, precision: str) -> None:
+    two_gpus.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert choose_precision("auto", CUDA) == precision
+
+
+def test_apple_gpus_take_float32() -> None:
+    assert choose_precision("auto", MPS) == "float32"
+
+
+@pytest.mark.parametrize(("seconds", "precision"), [(0.5, "bfloat16"), (0.9, "float32"), (2.0, "float32")])
+def test_cpus_take_what_is_clearly_faster(monkeypatch: pytest.MonkeyPatch, seconds: float, precision: str) -> None:
+    trials = {"float32": 1.0, "bfloat16": seconds}
+    monkeypatch.setattr(device, "_trial_seconds", trials.pop)
+    assert choose_precision("auto", CPU) == precision
+    assert choose_precision("auto", CPU) == precision  # tried once only: the trials are used up
+
+
+def test_the_trial_runs_here() -> None:
+    assert choose_precision("auto", CPU) in ("float32", "bfloat16")
+
+
+def test_autocast_follows_the_precision() -> None:
+    layer, image = torch.nn.Conv3d(1, 1, 1), torch.ones(1, 1, 2, 2, 2)
+    for precision, dtype in device.DTYPES.items():
+        with autocast(CPU, precision):
+            assert layer(image).dtype == dtype
+    assert layer(image).dtype == torch.float32
+
+
+def test_float32_switches_an_outer_autocast_off() -> None:
+    with autocast(CPU, "bfloat16"), autocast(CPU, "float32"):
+        assert torch.nn.Linear(1, 1)(torch.ones(1)).dtype == torch.float32
+
+
+def test_memory() -> None:
+    assert memory_format(3) is torch.channels_last_3d
+    assert memory_format(2) is torch.channels_last
+    assert free_memory(CPU) > 1_000_000
+
+
+def test_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5, 9))
+    assert free_memory(CUDA) == 5

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from napari_unet3d.engine import patch_source
+from napari_unet3d.engine.networks.build import Network, build_network
+from napari_unet3d.engine.networks.presets import network_config
+from napari_unet3d.engine.normalize import ChannelNormalization, Normalization
+from napari_unet3d.engine.patch_source import PatchSource
+from napari_unet3d.engine.progress import Box
+from napari_unet3d.engine.volume import Volume
+
+SHAPE = (11, 14, 13)
+CORNER: Box = (slice(0, 3), slice(9, 14), slice(0, 13))
+INNER: Box = (slice(4, 7), slice(5, 9), slice(6, 7))
+
+
+class _Watched:
+    """An array that remembers what was read."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values = values
+        self.shape, self.dtype = values.shape, values.dtype
+        self.read: list[tuple[slice, ...]] = []
+
+    def __getitem__(self, index: Any, /) -> Any:
+        self.read.append(index)
+        return self._values[index]
+
+
+def _grey() -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((2, *SHAPE), dtype=np.float32)
+
+
+def _network(dimensions: int = 3) -> Network:
+    return build_network(
+        network_config("fast", dimensions=dimensions, in_channels=2, levels=2, filters=2, feature_scales=(0.6, 1.0))
+    )
+
+
+def _source(network: Network, keep: bool, dtype: torch.dtype = torch.float32, data: Any = None) -> PatchSource:
+    plain = ChannelNormalization(offset=0.5, factor=2, low=-10, high=10, fill=0)
+    z, y, x = (axis.feature_radius for axis in network.description.geometry)
+    image = Volume(_grey() if data is None else data)
+    normalization = Normalization(channels=(plain, plain))
+    channels = network.config.body_channels
+    return PatchSource(image, normalization, network.inputs, (z, y, x), channels, torch.device("cpu"), dtype, keep)
+
+
+def _expected(network: Network) -> torch.Tensor:
+    """Z Y X F of the whole volume at once."""
+    grey = torch.from_numpy((_grey() - 0.5) * 2)[None]
+    with torch.no_grad():
+        return network.inputs(grey)[0].permute(1, 2, 3, 0)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("box", [CORNER, INNER])
+def test_kept_streamed_and_whole_are_equal(monkeypatch: pytest.MonkeyPatch, dimensions: int, box: Box) -> None:
+    monkeypatch.setattr(patch_source, "_BLOCK", (4, 5, 13))
+    network = _network(dimensions)
+    kept, streamed = _source(network, keep=True), _source(network, keep=False)
+    for _ in kept.prepare():
+        pass
+    expected = _expected(network)[box]
+    assert kept.shape == streamed.shape == SHAPE
+    torch.testing.assert_close(kept.read(box), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(streamed.read(box), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_preparing_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_source, "_BLOCK", (6, 14, 7))
+    # two blocks along Z and two along X
+    assert list(_source(_network(), keep=True).prepare()) == [0.25, 0.5, 0.75, 1.0]
+    assert list(_source(_network(), keep=False).prepare()) == []
+
+
+def test_a_preparation_that_was_stopped_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_source, "_BLOCK", (6, 14, 7))
+    network = _network()
+    source = _source(network, keep=True)
+    next(iter(source.prepare()))
+    torch.testing.assert_close(source.read(CORNER), _expected(network)[CORNER], atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_kept_is_read_without_a_copy_and_without_the_file() -> None:
+    data = _Watched(_grey())
+    source = _source(_network(), keep=True, data=data)
+    for _ in source.prepare():
+        pass
+    data.read.clear()
+    first, second = source.read(INNER), source.read(INNER)
+    assert first.data_ptr() == second.data_ptr()
+    assert data.read == []
+
+
+def test_streaming_reads_the_box_and_its_context_only() -> None:
+    data = _Watched(_grey())
+    _source(_network(), keep=False, data=data).read(CORNER)
+    # the steps to 0.6 and 1.0 are 0.6 and 0.8: 2 + 3 voxels, and one for the differences
+    (read,) = data.read
+    assert read[1:] == (slice(0, 3 + 6), slice(9 - 6, 14), slice(0, 13))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_can_be_learnt_from(keep: bool, dtype: torch.dtype) -> None:
+    source = _source(_network(), keep, dtype)
+    for _ in source.prepare():
+        pass
+    values = source.read(INNER)
+    assert values.dtype == dtype
+    assert not values.is_inference()
+    assert values.stride(-1) == 1  # a voxel's features lie together
+    weight = torch.ones(values.shape[-1], dtype=dtype, requires_grad=True)
+    (gradient,) = torch.autograd.grad((values @ weight).sum(), weight)
+    assert gradient.abs().sum() > 0
+
+
+def test_without_features_the_normalised_image_is_read() -> None:
+    network = build_network(network_config("fast", in_channels=2, levels=1, features="none"))
+    values = _source(network, keep=False).read(INNER)
+    torch.testing.assert_close(values, _expected(network)[INNER])
+
+
+def test_needed_bytes() -> None:
+    image = Volume(np.zeros((1, 2, 3, 4), np.uint8))
+    assert PatchSource.needed_bytes(image, 16, torch.bfloat16) == 2 * 3 * 4 * 16 * 2
+    assert PatchSource.needed_bytes(image, 1, torch.float32) == 2 * 3 * 4 * 4
