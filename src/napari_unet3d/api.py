@@ -5,9 +5,10 @@ Images and labels are paths or arrays (NumPy, zarr, dask): Z Y X, images also C 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import NetworkConfig, PredictConfig, RunRecord, TrainConfig
-from napari_unet3d.engine.errors import ConfigError, DataError
+from napari_unet3d.engine.errors import ConfigError, DataError, FileError, UNet3dError
 from napari_unet3d.engine.metrics import Evaluation, evaluate_labels
 from napari_unet3d.engine.model_file import check_model_output, load_model, save_model
 from napari_unet3d.engine.networks.presets import network_config
@@ -47,6 +48,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 ImageSource: TypeAlias = PathLike | Volume | LazyArray | ArrayLike
 LabelSource: TypeAlias = PathLike | LazyArray | ArrayLike
 
+_LOGGER = logging.getLogger(__name__)
 _SAVE_EVERY: Final = 10.0  # seconds
 DEFAULT_PRESET: Final = "fast"
 
@@ -68,45 +70,61 @@ class TrainingRun:
         keep_state: bool,
         notes: Sequence[str],
         watches: Sequence[NonFiniteWatch],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trainer = trainer
         self._out = out
         self._keep_state = keep_state
         self._notes = notes
         self._watches = list(watches)
+        self._clock = clock
+        self._tried_at = clock()
+        self._step = 0
 
     def __iter__(self) -> Generator[Event, None, None]:
         yield from (Note(text, "warning") for text in self._notes)
-        saved_at = time.monotonic()
-        step = 0
-        reason = ""
+        finished = Finished("")
         try:
             for event in self._trainer.fit():
                 if isinstance(event, Finished):
-                    reason = event.reason
+                    finished = event
+                    continue
                 if isinstance(event, Stepped):
-                    step = event.step
-                    if self._out and time.monotonic() - saved_at >= _SAVE_EVERY:
-                        yield self._save(self._out, step, with_state=True)
-                        saved_at = time.monotonic()
-                if not isinstance(event, Finished):
-                    yield event
+                    self._step = event.step
+                yield event
                 yield from _found_non_finite(self._watches)
-        finally:
-            # also after an error: the best model so far is never lost
-            if self._out and step:
-                save_model(self.model(with_state=self._keep_state or reason in ("", "stopped")), self._out)
-        if self._out and step:
-            yield Saved(self._out, step)
-        yield event
+                if isinstance(event, Stepped):
+                    yield from self._save_now_and_then()
+        except BaseException:  # closed by the owner, interrupted or failed: the best model so far is never lost
+            self._rescue()
+            raise
+        yield from self._save(with_state=self._keep_state or finished.reason == "stopped")
+        yield finished
 
     def model(self, *, with_state: bool = False) -> TrainedModel:
         """The best model so far; `with_state` adds what resuming needs."""
         return self._trainer.model(with_state=with_state)
 
-    def _save(self, path: Path, step: int, *, with_state: bool) -> Saved:
-        save_model(self.model(with_state=with_state), path)
-        return Saved(path, step)
+    def _save(self, *, with_state: bool) -> Iterator[Saved]:
+        if self._out and self._step:
+            save_model(self.model(with_state=with_state), self._out)
+            yield Saved(self._out, self._step)
+
+    def _save_now_and_then(self) -> Iterator[Event]:
+        if self._clock() - self._tried_at < _SAVE_EVERY:
+            return
+        self._tried_at = self._clock()
+        try:
+            yield from self._save(with_state=True)
+        except FileError as error:  # there may be room again at the end
+            yield Note(f"{error}; training goes on", "warning")
+
+    def _rescue(self) -> None:
+        try:
+            for _ in self._save(with_state=True):
+                pass
+        except UNet3dError as error:  # the first error is the one to report
+            _LOGGER.warning("the model was not saved: %s", error)
 
 
 def train(
@@ -192,7 +210,10 @@ def train_events(
         If a setting, a file or the annotation cannot be used; nothing is written then.
     """
     started = time.monotonic()
-    path = check_model_output(out) if out is not None else None
+    path = None
+    if out is not None:
+        path = check_model_output(out)
+        _check_apart([path], [source for pair in [(image, labels), *also] for source in pair])
     if resume is not None and weights_from is not None:
         raise ConfigError("--resume and --weights-from are both given; give one of them")
     volumes, notes, watches = [], [], []
@@ -216,6 +237,17 @@ def train_events(
         started_at=started,
     )
     return TrainingRun(trainer, path, keep_state, notes, watches)
+
+
+def _check_apart(outputs: Sequence[PathLike], inputs: Sequence[Any] = ()) -> None:
+    """Make sure that no output is an input, lies in one, or is another output."""
+    taken = {Path(source).resolve(): source for source in inputs if isinstance(source, str | os.PathLike)}
+    for output in outputs:
+        path = Path(output).resolve()
+        for place in (path, *path.parents):
+            if place in taken:
+                raise FileError(f"{output} would overwrite {taken[place]}; choose another output")
+        taken[path] = output
 
 
 def _found_non_finite(watches: list[NonFiniteWatch]) -> Iterator[Note]:
@@ -343,6 +375,7 @@ def predict_events(
     UNet3dError
         As `predict`, or if a file cannot be written.
     """
+    _check_apart([path for path in (out, probabilities, uncertainty) if path is not None], [image])
     volume, watch = watched(_volume(image, voxel_size=voxel_size, axes=axes))
     watches = [watch]
     predictor = Predictor(model, config)

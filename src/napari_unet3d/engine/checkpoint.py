@@ -58,12 +58,24 @@ def unpack_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> Non
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, number, name = key.split(".", 2)
-            state.setdefault(int(number), {})[name] = value.clone()
+            state.setdefault(int(number), {})[name] = value
     known = optimizer.state_dict()
-    count = sum(len(group["params"]) for group in known["param_groups"])
-    if any(number >= count for number in state):
-        raise ModelFileError("the training state has more parameters than the network; use --weights-from")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, entries in state.items():
+        if place >= len(parameters):
+            raise ModelFileError("the training state has more parameters than the network; use --weights-from")
+        for name, value in entries.items():
+            entries[name] = _laid_out_like(parameters[place], value)
     optimizer.load_state_dict({"state": state, "param_groups": known["param_groups"]})
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy of a packed moment, in the memory layout of its parameter, which files do not keep."""
+    if value.ndim == 0:  # the count of steps
+        return value.clone()
+    if value.shape != parameter.shape:
+        raise ModelFileError("the training state does not fit the network; use --weights-from instead of --resume")
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def pack_generator(rng: np.random.Generator) -> dict[str, Any]:

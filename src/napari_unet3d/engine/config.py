@@ -15,6 +15,7 @@ from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import ConfigError
 
 PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
+PositiveFloat: TypeAlias = Annotated[float, Field(gt=0)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Triple: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 PerLevel: TypeAlias = PositiveInt | tuple[PositiveInt | Triple, ...]
@@ -28,7 +29,9 @@ FEATURES_PER_SCALE: Final = 5
 class Config(BaseModel):
     """Base of all settings: frozen, unknown keys forbidden, field docstrings as help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     def updated(self, **changes: Any) -> Self:
         """A checked copy with some fields changed.
@@ -177,9 +180,9 @@ class UNetConfig(Config):
     features: Literal["none", "scale_space"] = "none"
     """Fixed filters in front of the network. scale_space: Gaussian-derivative features over several
     scales."""
-    feature_scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 4.0)
+    feature_scales: tuple[PositiveFloat, ...] = (1.0, 2.0, 4.0)
     """Standard deviations of the scale-space features, in units of the finest voxel edge."""
-    feature_voxel: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    feature_voxel: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
     """Z Y X voxel edges, relative to the finest, for which the features are computed; set from the voxel
     size."""
 
@@ -385,9 +388,9 @@ class TrainConfig(Config):
     """Arithmetic. auto: what a short trial on the machine finds fastest."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; empty: what PyTorch chooses."""
-    random_state: Annotated[int, Field(ge=0)] = 0
+    random_state: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random."""
     augment: AugmentConfig = AugmentConfig()
     """Random changes of each patch."""
@@ -426,6 +429,12 @@ class PredictConfig(Config):
 # --- the whole --------------------------------------------------------------------------------------------
 
 
+UnitState: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+HoldOutState: TypeAlias = tuple[float, Triple, int, tuple[UnitState, ...], tuple[UnitState, ...]]
+"""Fraction, margin, number of units met, held-out units, all units met. A unit is volume, axis (-1: none),
+start and stop (Z Y X)."""
+
+
 class RunRecord(Config):
     """What happened in a run, as much as is needed to repeat it step by step."""
 
@@ -437,20 +446,30 @@ class RunRecord(Config):
     """Wall time of the run."""
     device: str
     """Where it ran."""
-    precision: str
-    """Arithmetic it ended with."""
+    precision: Literal["float32", "bfloat16", "float16"]
+    """Arithmetic it began with."""
+    precision_changes: tuple[tuple[int, Literal["float32", "bfloat16", "float16"]], ...] = ()
+    """Step after which, and arithmetic to which it fell back."""
     threads: int
     """CPU threads."""
     batch_size: int
-    """Patches in a step."""
+    """Patches in a step, at first."""
+    batch_size_changes: tuple[tuple[int, int], ...] = ()
+    """Step after which, and number of patches with which it went on because memory ran out."""
     patch_size: Triple
     """Z Y X voxels of a patch."""
     schedule: tuple[tuple[int, float, float], ...]
     """Knots of the schedule: from step s on, progress is p and grows by d a step."""
     validated_steps: tuple[int, ...] = ()
     """Steps after which the model was validated."""
+    label_ids: tuple[int, ...] = ()
+    """Label id of each class."""
     held_out: tuple[tuple[int, int, int], ...] = ()
     """Held-out slices: volume, axis (0 = Z), index."""
+    hold_out: HoldOutState | None = None
+    """The whole choice, loose strokes included."""
+    from_weights: bool = False
+    """Whether it began with the weights of another model."""
     stop_reason: str = ""
     """Why the run ended."""
 

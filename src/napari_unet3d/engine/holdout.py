@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from napari_unet3d.engine.annotation_units import (
     unseen,
 )
 from napari_unet3d.engine.axes import SPATIAL_AXES, VoxelSize
-from napari_unet3d.engine.config import Triple
+from napari_unet3d.engine.config import HoldOutState, Triple, UnitState
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.volume import NOT_ANNOTATED
 
@@ -34,17 +34,10 @@ _IDS: Final = 65536
 _LEAST_LEFT: Final = 0.25  # share of each class's voxels that stays in training
 _NAMED: Final = 3
 
-UnitState: TypeAlias = tuple[int, int, int, int, int, int, int, int]
-HoldOutState: TypeAlias = tuple[float, Triple, int, tuple[UnitState, ...], tuple[UnitState, ...]]
-"""Fraction, margin, number of units met, held-out units, all units met. A unit is volume, axis (-1: none),
-start and stop (Z Y X)."""
-
 
 def margin_for(voxel_size: VoxelSize) -> Triple:
     """Z Y X voxels of a margin as long along every axis as `DEFAULT_MARGIN` is along the finest."""
-    z, y, x = (
-        max(1, round(voxels / edge)) for voxels, edge in zip(DEFAULT_MARGIN, voxel_size.relative, strict=True)
-    )
+    z, y, x = (max(1, round(voxels / edge)) for voxels, edge in zip(DEFAULT_MARGIN, voxel_size.relative, strict=True))
     return (z, y, x)
 
 
@@ -136,8 +129,7 @@ class HoldOut:
         wider = [
             unit
             for unit in found
-            if any(unit.meets(other) for other in self.seen)
-            and not any(unit.within(other) for other in self.seen)
+            if any(unit.meets(other) for other in self.seen) and not any(unit.within(other) for other in self.seen)
         ]
         result = replace(self, seen=(*self.seen, *wider))
         for unit in new:
@@ -279,9 +271,7 @@ class HoldOut:
         around = grown(unit.box, reach, labels.shape)
         trained = (self.training_labels(unit.volume, around) != NOT_ANNOTATED).view(np.uint8)
         near = ndimage.maximum_filter(trained, size=[2 * r + 1 for r in reach], mode="constant", cval=0)
-        scored: NDArray[np.bool_] = (labels[unit.box] != NOT_ANNOTATED) & (
-            near[shifted(unit.box, around)] == 0
-        )
+        scored: NDArray[np.bool_] = (labels[unit.box] != NOT_ANNOTATED) & (near[shifted(unit.box, around)] == 0)
         return scored
 
     def _names(self) -> str:

@@ -172,7 +172,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class TrainLonger:
-    """Extend the budget by `seconds` (or `steps`, if the budget counts steps) and raise the learning rate."""
+    """Train for so many seconds or steps from now on (neither: until nothing improves), learning rate raised again."""
 
     seconds: float | None = None
     steps: int | None = None

@@ -1,12 +1,12 @@
-"""How far a training run has come, and the learning rate that goes with it.
+r"""How far a training run has come, and the learning rate that goes with it.
 
-Progress runs from 0 to 1. In each step it grows by a fixed amount, which a budget of seconds plans anew every second from the time
-left and the duration of the steps so far. The points where the growth changed (knots) are recorded, so a run by the
-clock can be repeated step by step. The learning rate is a trapezoid over progress::
+Progress runs from 0 to 1. In each step it grows by a fixed amount, which a budget of seconds plans anew every second
+from the time left and the duration of the steps so far. The points where the growth changed (knots) are recorded, so a
+run by the clock can be repeated step by step. The learning rate is a trapezoid over progress::
 
     1.0      ____________
-            /            \\
-    0.0    /              \\
+            /            \
+    0.0    /              \
            0  warm-up      1 - decay    1
 
 A run with an open end stays on the plateau, until `cool_down` lets progress grow to 1.
@@ -14,13 +14,16 @@ A run with an open end stays on the plateau, until `cool_down` lets progress gro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 Knot: TypeAlias = tuple[int, float, float]
 """From step s on, progress is p and grows by d a step."""
 
 _REPLAN_SECONDS: Final = 1.0
+_EAGER_STEPS: Final = 10
+"""The first steps are planned one by one: the very first is often many times slower than the rest."""
+
 _COOL_DOWN_SHARE: Final = 0.25
 _COOL_DOWN_STEPS: Final = 20
 _OPEN_STEPS: Final = 1000
@@ -30,8 +33,15 @@ _FIRST: Final = 1e-3
 """Progress added while warming up, so that the first step already learns."""
 
 
+class Replay(NamedTuple):
+    """A recorded run: its knots and the number of its steps."""
+
+    knots: Sequence[Knot]
+    steps: int
+
+
 class Schedule:
-    """Progress of a run, planned by steps, by the clock, by recorded knots or with an open end.
+    """Progress of a run, planned by steps, by the clock, by a recorded run or with an open end.
 
     Parameters
     ----------
@@ -41,8 +51,8 @@ class Schedule:
         Budget in steps.
     by_clock
         The budget is time: `plan` says how much is left.
-    knots
-        Recorded knots to repeat, instead of a budget.
+    replay
+        A run to repeat, instead of a budget.
     """
 
     def __init__(
@@ -52,17 +62,19 @@ class Schedule:
         *,
         steps: int | None = None,
         by_clock: bool = False,
-        knots: Sequence[Knot] = (),
+        replay: Replay | None = None,
     ) -> None:
         self._warmup = warmup
         self._decay = decay
-        self._replayed = tuple(knots)
-        self._by_clock = by_clock and not knots
-        self._open = not knots and steps is None and not by_clock
+        self._replay = replay
+        self._by_clock = by_clock and not replay
+        self._open = not replay and steps is None and not by_clock
         self._planned_at = float("-inf")
+        self.is_cooling = False
+        """Whether `cool_down` was called."""
         self.step = 0
         growth = 1 / steps if steps else 0.0 if by_clock else 1 / _OPEN_STEPS
-        self.knots: list[Knot] = [self._replayed[0] if knots else (0, 0.0, growth)]
+        self.knots: list[Knot] = self._recorded_knots() or [(0, 0.0, growth)]
 
     @property
     def progress(self) -> float:
@@ -76,8 +88,15 @@ class Schedule:
         return self._open
 
     @property
+    def is_replay(self) -> bool:
+        """Whether a recorded run is repeated."""
+        return self._replay is not None
+
+    @property
     def is_done(self) -> bool:
-        """Whether the budget is used up."""
+        """Whether the budget is used up, or the recorded run repeated."""
+        if self._replay:  # the clock or the owner may have ended it before progress was 1
+            return self.step >= self._replay.steps
         return self.progress >= 1 - 1e-9
 
     @property
@@ -90,36 +109,41 @@ class Schedule:
     @property
     def steps_left(self) -> float | None:
         """Steps to the end at the present growth; None with an open end or before the first plan."""
+        if self._replay:
+            return max(0, self._replay.steps - self.step)
         growth = self.knots[-1][2]
         return None if growth == 0 or self._open else max(0.0, (1 - self.progress) / growth)
 
     def advance(self) -> None:
         """Count one step."""
         self.step += 1
-        self.knots += [knot for knot in self._replayed[1:] if knot[0] == self.step]
+        self.knots += self._recorded_knots()
         if self._open and self.progress >= self._warmup:
             self._set_growth(0.0)
 
     def plan(self, now: float, end: float, step_seconds: float) -> None:
-        """Fit the growth to the time left; does nothing unless the budget is time, nor within a second of the last plan.
+        """Fit the growth to the time left, where the budget is time; after the first steps only once a second.
 
         Parameters
         ----------
         now, end
             Present and last moment, in seconds of any clock.
         step_seconds
-            Expected duration of a step.
+            Expected duration of a step, above 0.
         """
-        if self._by_clock and now - self._planned_at >= _REPLAN_SECONDS:
+        is_due = self.step <= _EAGER_STEPS or now - self._planned_at >= _REPLAN_SECONDS
+        if self._by_clock and not self._open and is_due:
             self._planned_at = now
             self._set_growth((1 - self.progress) / max(1.0, (end - now) / step_seconds))
 
     def cool_down(self) -> None:
         """End a run with an open end: the learning rate falls over a quarter of the steps taken so far."""
         if self._open:
-            self._open = False
+            self._open, self.is_cooling = False, True
             steps = max(_COOL_DOWN_STEPS, round(self.step * _COOL_DOWN_SHARE))
-            self.knots.append((self.step, 1 - self._decay, self._decay / steps))
+            # without decay there is no fall; the run still ends
+            start = min(1 - self._decay, 1 - 1e-3)
+            self.knots.append((self.step, start, (1 - start) / steps))
 
     def extend(self, *, steps: int | None = None, by_clock: bool = False) -> None:
         """Go back to the plateau and plan for a longer run.
@@ -127,22 +151,45 @@ class Schedule:
         Parameters
         ----------
         steps
-            Further steps.
+            Steps from now on, at least 1.
         by_clock
-            The further budget is time. Without either, the end is open.
+            The budget from now on is time. Without either, the end is open.
         """
         back = min(self.progress, self._warmup)
+        self._replay = None
+        self.is_cooling = False
         self._open = steps is None and not by_clock
         self._by_clock = by_clock
         self._planned_at = float("-inf")
-        self.knots.append((self.step, back, (1 - back) / steps if steps else 0.0))
+        growth = (1 - back) / steps if steps else 0.0 if by_clock else 1 / _OPEN_STEPS
+        self.knots.append((self.step, back, growth))
 
-    def restore(self, step: int, knots: Sequence[Knot], has_open_end: bool) -> None:
-        """Go on where another schedule stood."""
-        self.step = step
-        self.knots = list(knots)
-        self._open = has_open_end
+    def to_state(self) -> dict[str, Any]:
+        """Where the schedule stands, as plain values."""
+        return {
+            "step": self.step,
+            "knots": self.knots,
+            "has_open_end": self._open,
+            "is_cooling": self.is_cooling,
+            "by_clock": self._by_clock,
+            "replay": self._replay and [self._replay.knots, self._replay.steps],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where another schedule stood (lists instead of tuples will do)."""
+        self.step = state["step"]
+        self.knots = _knots(state["knots"])
+        self._open, self.is_cooling = state["has_open_end"], state["is_cooling"]
+        self._by_clock = state["by_clock"]
+        self._replay = Replay(_knots(state["replay"][0]), state["replay"][1]) if state["replay"] else None
+
+    def _recorded_knots(self) -> list[Knot]:
+        return [knot for knot in self._replay.knots if knot[0] == self.step] if self._replay else []
 
     def _set_growth(self, growth: float) -> None:
         if growth != self.knots[-1][2]:
             self.knots.append((self.step, self.progress, growth))
+
+
+def _knots(values: Sequence[Sequence[float]]) -> list[Knot]:
+    return [(int(step), float(progress), float(growth)) for step, progress, growth in values]

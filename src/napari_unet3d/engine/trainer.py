@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from napari_unet3d.engine import checkpoint
+from napari_unet3d.engine.bad_steps import BadSteps
+from napari_unet3d.engine.best_model import BestModel
 from napari_unet3d.engine.class_weights import class_weights_for
-from napari_unet3d.engine.config import NetworkConfig, Recipe, RunRecord, TrainConfig
-from napari_unet3d.engine.device import DTYPES, autocast, choose_device, choose_precision, memory_format
+from napari_unet3d.engine.config import NetworkConfig, Recipe, RunRecord, TrainConfig, Triple
+from napari_unet3d.engine.device import DTYPES
 from napari_unet3d.engine.errors import ConfigError, DeviceError, TrainingError
-from napari_unet3d.engine.losses import LossValue, build_loss
-from napari_unet3d.engine.metrics import class_scores, confusion_matrix, mean_foreground_iou
-from napari_unet3d.engine.networks.build import Network, build_network
-from napari_unet3d.engine.normalize import fit_normalization
-from napari_unet3d.engine.planes import predict_plane
+from napari_unet3d.engine.learner import Learner, Outcome
+from napari_unet3d.engine.loss_plateau import LossPlateau
+from napari_unet3d.engine.losses import build_loss
+from napari_unet3d.engine.memory_errors import is_out_of_memory
+from napari_unet3d.engine.plane_predictor import PlanePredictor
 from napari_unet3d.engine.progress import (
     Annotate,
     Command,
@@ -42,27 +39,19 @@ from napari_unet3d.engine.progress import (
     TrainLonger,
     Validated,
 )
-from napari_unet3d.engine.schedule import Schedule
-from napari_unet3d.engine.tiling import Footprint
-from napari_unet3d.engine.trained_model import (
-    History,
-    StepRecord,
-    TrainedModel,
-    TrainingState,
-    ValidationRecord,
-    default_classes,
-)
-from napari_unet3d.engine.training_data import Batch, TrainingData
-from napari_unet3d.engine.training_setup import network_for, prepare_data
-from napari_unet3d.engine.volume import AnnotatedVolume, common_label_ids
+from napari_unet3d.engine.run_history import RunHistory
+from napari_unet3d.engine.schedule import Replay, Schedule
+from napari_unet3d.engine.threads import limited_threads
+from napari_unet3d.engine.time_budget import TimeBudget
+from napari_unet3d.engine.trained_model import TrainedModel, TrainingState
+from napari_unet3d.engine.training_data import TrainingData
+from napari_unet3d.engine.training_setup import prepare_data
+from napari_unet3d.engine.training_start import settle
+from napari_unet3d.engine.validation_plan import ValidationPlan
+from napari_unet3d.engine.volume import AnnotatedVolume
 
-_LARGEST_GRADIENT: Final = 1.0
-_VALIDATIONS: Final = 20  # of a budget in steps
-_VALIDATION_SHARE: Final = 0.08  # of the time
-_PATIENCE: Final = 10  # validations, where nothing else ends the run
-_STEPS_PER_CHECK: Final = 50  # of an open run without held-out slices
-_BAD_STEPS: Final = 5  # in a row that give up a precision
-_CURVE_SECONDS: Final = 0.5  # between two points of the recorded loss curve
+_PATIENCE: Final = 10  # looks without improvement that end a run without another budget
+_TRAINING_RANDOM: Final = 1  # apart from the random numbers that choose the hold-out, which a replay does not draw
 
 
 class Trainer:
@@ -75,7 +64,7 @@ class Trainer:
     network
         Channels and classes must fit the volumes; see `training_setup.network_for`.
     config
-        The training.
+        The training. With `resume`, a budget that differs from that of the resumed run counts from its beginning.
     inbox
         Where commands of the owner arrive.
     start
@@ -112,63 +101,49 @@ class Trainer:
         started_at: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if resume is not None and resume.state is None:
+        if resume is not None and (resume.state is None or resume.recipe.record is None):
             raise ConfigError(
                 "the model to resume holds no training state, so its training was finished; continue from its weights "
                 "with --weights-from, or train with --keep-state"
             )
         self._volumes = tuple(volumes)
-        self._inbox = inbox or Inbox()
-        self._clock = clock
-        self._started_at = started_at
         self._config = config
+        self._inbox = inbox or Inbox()
         self._resume = resume
-        self._record = record
-        self._origin = resume or start
+        self._past = resume.recipe.record if resume else record
+        self._start = settle(volumes, network, config, resume or start, self._past)
+        self._from_weights = start is not None or bool(self._past and self._past.from_weights)
+        self._threads = config.threads or (record.threads if record else None)
 
-        self._ids = self._origin.label_ids if self._origin else common_label_ids(volumes)
-        common_label_ids(volumes)  # refuses too little annotation for a given model too
-        self._classes = self._origin.classes if self._origin else default_classes(self._ids)
-        self._network_config = network_for(volumes, network, self._ids)
-        self._choice = choose_device(config.device)
-        self._device = self._choice.device
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        asked = record.precision if record else config.precision
-        self._precision: str = choose_precision(asked, self._device)
-        self._normalization = (
-            self._origin.normalization
-            if self._origin
-            else fit_normalization([volume.image for volume in volumes], config.normalize)
-        )
-        self._rng = np.random.default_rng(config.random_state)
-        self._network = self._new_network()
+        self._clock = clock
+        self._time = TimeBudget(clock, None if record else config.seconds, started_at)
         self._schedule = Schedule(
             config.warmup,
             config.decay,
             steps=config.steps,
             by_clock=config.seconds is not None,
-            knots=record.schedule if record else (),
+            replay=Replay(record.schedule, record.steps) if record else None,
         )
-        self._until = config.seconds
-        self._data: TrainingData | None = None
-        self._batch_size = 1
-        self._best: dict[str, Tensor] | None = None
-        self._best_step = 0
-        self._best_score = -math.inf
-        self._since_best = 0
-        self._validated: list[int] = []
-        self._last_validation = 0.0
-        self._validation_seconds = 0.0
-        self._step_seconds = 0.0
-        self._bad_steps = 0
-        self._stop_reason = ""
+        self._validations = ValidationPlan(config.steps, record.validated_steps if record else None)
+        self._rng = np.random.default_rng([config.random_state, _TRAINING_RANDOM])
+        self._best = BestModel()
+        self._plateau = LossPlateau()
+        self._bad_steps = BadSteps()
+        self._history = RunHistory(resume.history if resume else None)
+        self._precision_changes = list(self._past.precision_changes) if resume and self._past else []
+        self._batch_size_changes = list(self._past.batch_size_changes) if resume and self._past else []
         self._previews: dict[tuple[int, int], PreviewPlane] = {}
-        self._curve: list[StepRecord] = []
-        self._recent: list[float] = []
-        self._open_losses: deque[float] = deque(maxlen=_PATIENCE)
-        self._scores: list[ValidationRecord] = []
-        self._notes: list[str] = []
+        self._stop_reason = ""
+
+        self._data: TrainingData
+        self._learner: Learner | None = None
+        self._first_batch_size = self._batch_size = 1
+        self._patch_size: Triple = (1, 1, 1)
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far, those of a resumed run included."""
+        return self._schedule.step
 
     # --- the loop -----------------------------------------------------------------------------------------
 
@@ -188,30 +163,39 @@ class Trainer:
         DeviceError
             If the device runs out of memory even with one patch in a step.
         """
-        if self._started_at is None:
-            self._started_at = self._clock()
-        yield Started(str(self._device), self._choice.reason, self._precision, torch.get_num_threads())
-        yield from self._prepare()
-        yield from self._read_inbox()  # a finished run may be told to go on
-        while not self._is_over():
-            begun = self._clock()
-            yield from self._read_inbox()
-            if self._stop_reason:
+        with limited_threads(self._threads):
+            try:
+                for event in self._events():
+                    begun = self._clock()
+                    yield event
+                    self._time.outside(self._clock() - begun)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise self._too_large() from None
+
+    def _events(self) -> Iterator[Event]:
+        state = self._resume.state if self._resume else None
+        self._time.start(already_used=state.values["seconds"] if state else 0.0)
+        yield Started(
+            str(self._start.device), self._start.device_reason, self._start.precision, torch.get_num_threads()
+        )
+        yield from (self._history.note(text, "warning") for text in self._start.notes)
+        learner = yield from self._prepare()
+        planes = PlanePredictor(learner, self._start.network.config, self._data, self._start.label_ids)
+        while True:
+            yield from self._read_inbox(planes)
+            is_over = self._is_over()
+            if self._validation_is_due(is_over):
+                yield self._validate(planes, learner)
+            self._notice_standstill()
+            if is_over or self._stop_reason:
                 break
-            yield from self._step()
-            yield from self._show_previews()
-            if self._validation_is_due():
-                yield self._validate()
-            self._plan(self._clock() - begun)
-        if (
-            self._data is not None
-            and self._data.has_validation
-            and self._schedule.step not in self._validated
-        ):
-            yield self._validate()
-        reason = self._stop_reason or "the budget is used up"
-        self._stop_reason = reason
-        yield Finished(reason, self._schedule.step, self._seconds())
+            yield from self._step(learner)
+            yield from self._show_previews(planes)
+        if not self._stop_reason:
+            self._stop_reason = "it stopped improving" if self._schedule.is_cooling else "the budget is used up"
+        yield Finished(self._stop_reason, self.step, self._time.seconds)
 
     def model(self, *, with_state: bool = False) -> TrainedModel:
         """The best model so far: highest IoU on the held-out annotation, or the newest where nothing is held out.
@@ -219,249 +203,208 @@ class Trainer:
         Parameters
         ----------
         with_state
-            Add all that is needed to resume.
+            Add all that is needed to resume. Right after any event but `Note` that is consistent.
+
+        Raises
+        ------
+        TrainingError
+            Before the first step is prepared.
         """
-        network = copy.deepcopy(self._network).float().cpu()
-        weights = self._best or self._average.module.state_dict()
-        network.body.load_state_dict(weights)
+        if self._learner is None:
+            raise TrainingError("there is no model yet: the training was not prepared")
         return TrainedModel(
-            network=network.eval().requires_grad_(False),
-            recipe=Recipe(network=self._network_config, train=self._config, record=self._make_record()),
-            normalization=self._normalization,
-            classes=self._classes,
+            network=self._learner.copy_of_average(self._best.weights),
+            recipe=Recipe(network=self._start.network.config, train=self._config, record=self._record()),
+            normalization=self._start.normalization,
+            classes=self._start.classes,
             voxel_size=self._volumes[0].image.voxel_size,
             spatial_dims=self._volumes[0].image.spatial_dims,
-            history=History(
-                steps=tuple(self._curve), validations=tuple(self._scores), notes=tuple(self._notes)
-            ),
-            state=self._pack() if with_state else None,
+            history=self._history.history(),
+            state=self._to_state(self._learner) if with_state else None,
         )
 
     # --- before the first step ----------------------------------------------------------------------------
 
-    def _new_network(self) -> Network:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._config.random_state)
-            network = build_network(self._network_config)
-        if self._origin is not None:
-            own, given = network.state_dict(), self._origin.network.state_dict()
-            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
-                raise ConfigError(
-                    "the weights of the given model do not fit the network; use its own configuration "
-                    "(--config with the recipe that info MODEL --recipe writes), or leave --preset and --set away"
-                )
-            network.load_state_dict(given)
-        return network
-
-    def _prepare(self) -> Iterator[Event]:
-        torch.manual_seed(self._config.random_state)
-        network = self._network.to(self._device)
-        state = self._resume.state if self._resume else None
+    def _prepare(self) -> Generator[Event, None, Learner]:
+        config, start = self._config, self._start
+        network = start.network.to(start.device)
         prepared = yield from prepare_data(
             self._volumes,
-            self._ids,
+            start.label_ids,
             network,
-            self._config,
-            normalization=self._normalization,
-            device=self._device,
-            dtype=DTYPES[self._precision],
-            rng=self._rng,
-            fit_gain=self._origin is None,
-            hold_out_state=state.values["hold_out"] if state else None,
-            record=self._record,
+            config,
+            normalization=start.normalization,
+            device=start.device,
+            dtype=DTYPES[start.precision],
+            rng=np.random.default_rng(config.random_state),
+            fit_gain=start.is_fresh,
+            hold_out_state=self._past.hold_out if self._past else None,
+            record=self._past,
         )
-        self._data, self._batch_size, self._patch_size = prepared
-        self._tell(self._data.hold_out.explain())
-        yield Note(self._notes[-1])
-        self._footprint = Footprint.of(self._network_config)
-        network.body.to(memory_format=memory_format(self._network_config.dimensions))
-        self._average = AveragedModel(network.body, avg_fn=self._averaged, use_buffers=True)
-        self._average.eval()
-        self._optimizer = _build_optimizer(network.body, self._config)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "float16")
-        weights = class_weights_for(self._config.class_weights, self._data.class_counts())
-        self._loss = build_loss(self._config, weights).to(self._device)
-        if state is not None:
-            self._unpack(state)
-        network.body.train()
+        self._data, self._first_batch_size, self._patch_size = prepared
+        self._batch_size = self._batch_size_changes[-1][1] if self._batch_size_changes else self._first_batch_size
+        yield self._history.note(self._data.hold_out.explain())
+        weights = class_weights_for(config.class_weights, self._data.class_counts())
+        strides = [grid.stride for grid in network.description.output_grids]
+        loss = build_loss(config, weights, strides).to(start.device)
+        precision = self._precision_changes[-1][1] if self._precision_changes else start.precision
+        learner = Learner(network, config, loss, start.device, precision)
+        if self._resume is not None:
+            yield from self._go_on(learner, self._resume)
+        self._learner = learner
+        self._validations.begin(self._time.seconds)
+        self._time.begin_steps()
+        if self._time.until is not None and self._time.seconds > self._time.until / 2:
+            yield self._history.note(
+                f"reading and preparing took {self._time.seconds:.0f} of {self._time.until:.0f} s; for a good model "
+                "give more --seconds",
+                "warning",
+            )
+        return learner
 
     # --- one step -----------------------------------------------------------------------------------------
 
-    def _step(self) -> Iterator[Event]:
+    def _step(self, learner: Learner) -> Iterator[Event]:
         rate = self._config.learning_rate * self._schedule.factor
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        try:
-            loss = self._learn(self._data.batch(self._rng, self._batch_size))
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            yield from self._use_less_memory(error)
+        outcome = self._learn(learner, rate)
+        if outcome is None:
+            yield self._use_less_memory()
             return
-        value = float(loss.total.detach())
-        if math.isfinite(value):
-            self._bad_steps = 0
-            self._average.update_parameters(self._network.body)
-        else:
-            self._bad_steps += 1
-            if self._bad_steps >= _BAD_STEPS:
-                yield from self._fall_back()
         self._schedule.advance()
-        self._note_loss(value, rate)
-        terms = {name: float(term.detach()) for name, term in loss.terms.items()}
-        yield Stepped(
-            self._schedule.step, value, rate, self._seconds(), self._seconds_left(), loss_terms=terms
+        self._time.end_step()
+        self._history.step(self.step, self._time.seconds, outcome.loss, rate)
+        self._plateau.add(outcome.loss)
+        self._plan()
+        yield from self._look_after(learner, outcome)
+        yield Stepped(self.step, outcome.loss, rate, self._time.seconds, self._seconds_left(), loss_terms=outcome.terms)
+
+    def _learn(self, learner: Learner, rate: float) -> Outcome | None:
+        """One step; None where memory ran out, and then as if it had never begun."""
+        recorded = dict(self._past.batch_size_changes) if self._past else {}
+        if recorded.get(self.step, self._batch_size) < self._batch_size:
+            self._batch_size = recorded[self.step]
+            self._batch_size_changes.append((self.step, self._batch_size))
+        before = self._rng.bit_generator.state
+        try:
+            batch = self._data.batch(self._rng, self._batch_size)
+            return learner.learn(batch, rate, seed=int(self._rng.integers(2**63)))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._rng.bit_generator.state = before
+            return None
+
+    def _use_less_memory(self) -> Note:
+        if self._batch_size == 1:
+            raise self._too_large()
+        self._batch_size //= 2
+        self._batch_size_changes.append((self.step, self._batch_size))
+        if self._start.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._history.note(f"out of memory: going on with {self._batch_size} patches in a step", "warning")
+
+    def _too_large(self) -> DeviceError:
+        return DeviceError(
+            f"{self._start.device} ran out of memory with patches of {self._patch_size} voxels (Z Y X), one in a step; "
+            "give a smaller train.patch_size, fewer network.filters, or --device cpu"
         )
 
-    def _learn(self, batch: Batch) -> LossValue:
-        """Forward, backward, update; a step with a non-finite loss or gradient changes nothing."""
-        network, optimizer, scaler = self._network, self._optimizer, self._scaler
-        outputs = self._outputs_of(batch.input)  # each B K Z Y X
-        loss: LossValue = self._loss(outputs, batch.target)
-        optimizer.zero_grad()
-        if not torch.isfinite(loss.total):
-            return loss
-        scaler.scale(loss.total).backward()
-        scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(network.body.parameters(), _LARGEST_GRADIENT)
-        if self._scaler.is_enabled() or torch.isfinite(norm):
-            scaler.step(optimizer)
-            scaler.update()
-            return loss
-        return LossValue(loss.total.detach() * math.nan, loss.terms)
-
-    def _outputs_of(self, values: Tensor) -> list[Tensor]:
-        """Logits of every head for B F Z Y X input; outside of mixed precision that must be float32."""
-        with autocast(self._device, self._precision):
-            return self._network.outputs_of(values.float() if self._precision == "float32" else values)
-
-    def _averaged(self, average: Tensor, newest: Tensor, count: Tensor | int) -> Tensor:
-        """Moving average of the weights; its memory grows with the run, so that early weights are soon forgotten."""
-        if not average.is_floating_point():
-            return newest
-        decay = min(self._config.average_decay, (1 + int(count)) / (10 + int(count)))
-        return torch.lerp(average, newest, 1 - decay)
-
-    def _fall_back(self) -> Iterator[Event]:
-        if self._precision == "float32":
-            raise TrainingError(
-                f"the loss was not finite in {_BAD_STEPS} steps in a row; lower train.learning_rate "
-                f"(now {self._config.learning_rate:g}) and train again"
+    def _look_after(self, learner: Learner, outcome: Outcome) -> Iterator[Note]:
+        """What to do about steps that were not finite."""
+        self._bad_steps.count(outcome.is_bad)
+        if self._bad_steps.persist or self._falls_back_now():
+            self._bad_steps.forgive()
+            if learner.precision == "float32":
+                raise TrainingError(
+                    "the loss was not finite in several steps in a row; lower train.learning_rate "
+                    f"(now {self._config.learning_rate:g}) and train again"
+                )
+            before = learner.precision
+            learner.fall_back()
+            self._precision_changes.append((self.step, "float32"))
+            yield self._history.note(f"the loss was not finite in {before}: going on in float32", "warning")
+        elif self._bad_steps.worth_telling(self.step):
+            yield self._history.note(
+                f"{self._bad_steps.total} of {self.step} steps were not finite and were skipped; if it goes on, lower "
+                f"train.learning_rate (now {self._config.learning_rate:g}) or set train.precision to float32",
+                "warning",
             )
-        yield self._tell(f"the loss was not finite in {self._precision}: going on in float32", "warning")
-        self._precision = "float32"
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=False)
-        self._bad_steps = 0
-        # what was averaged is finite; what was learnt since may not be
-        self._network.body.load_state_dict(self._average.module.state_dict())
-        self._optimizer = _build_optimizer(self._network.body, self._config)
 
-    def _use_less_memory(self, error: Exception) -> Iterator[Event]:
-        if not _is_out_of_memory(error):
-            raise error
-        if self._batch_size == 1:
-            raise DeviceError(
-                f"{self._device} ran out of memory with one patch of {self._patch_size} voxels; give a smaller "
-                "train.patch_size, fewer network.filters, or --device cpu"
-            ) from None
-        self._batch_size //= 2
-        self._optimizer.zero_grad()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        yield self._tell(f"out of memory: going on with {self._batch_size} patches in a step", "warning")
+    def _falls_back_now(self) -> bool:
+        """Whether the repeated run fell back after this step, and this one has not."""
+        recorded = self._past.precision_changes if self._past else ()
+        return self.step in dict(recorded) and self.step not in dict(self._precision_changes)
+
+    # --- when it ends -------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        end = self._time.end
+        if end is not None:
+            step_seconds = self._time.step_seconds
+            if self._data.has_validation:
+                step_seconds = self._validations.step_cost(step_seconds, self._time.validation_seconds)
+            self._schedule.plan(self._time.seconds, end, step_seconds)
+
+    def _is_over(self) -> bool:
+        if self._stop_reason or self._schedule.is_done:
+            return True
+        return self._time.is_used_up and self.step > 0
+
+    def _notice_standstill(self) -> None:
+        """End the run, or let an open one cool down, where nothing improves any more."""
+        if self._schedule.is_cooling or self._schedule.is_replay:
+            return
+        stale = self._best.stale if self._data.has_validation else self._plateau.stale
+        if self._schedule.has_open_end and stale >= (self._config.patience or _PATIENCE):
+            self._schedule.cool_down()
+        elif self._config.patience and self._data.has_validation and stale >= self._config.patience:
+            self._stop_reason = self._stop_reason or f"no improvement in {self._config.patience} validations"
+
+    def _seconds_left(self) -> float | None:
+        if self._time.until is not None and not self._schedule.has_open_end:
+            return self._time.seconds_left
+        steps = self._schedule.steps_left
+        return None if steps is None else steps * self._time.step_seconds
 
     # --- validation and previews --------------------------------------------------------------------------
 
-    def _validation_is_due(self) -> bool:
-        step = self._schedule.step
-        if not self._data.has_validation:
-            return self._schedule.has_open_end and step % _STEPS_PER_CHECK == 0 and self._check_open_run()
-        if self._record is not None:
-            return step in self._record.validated_steps
-        if self._config.steps is not None:
-            return step % max(1, self._config.steps // _VALIDATIONS) == 0
-        pause = max(1.0, self._validation_seconds / _VALIDATION_SHARE)
-        return self._seconds() - self._last_validation >= pause
+    def _validation_is_due(self, is_over: bool) -> bool:
+        """Now and then and at the end; not where the owner waits for the end, nor where a repeated run had none."""
+        if not self._data.has_validation or self._stop_reason:
+            return False
+        if is_over and not self._schedule.is_replay:
+            return self.step > 0 and not self._validations.is_done(self.step)
+        return self._validations.is_due(self.step, self._time.seconds, self._time.validation_seconds)
 
-    def _validate(self) -> Event:
-        begun = self._clock()
-        confusion = np.zeros((len(self._ids), len(self._ids) + 1), dtype=np.int64)
-        for volume, axis, index, labels in self._data.held_out_planes():
-            confusion += confusion_matrix(self._predicted(volume, axis, index), labels, self._ids)
-        scores = class_scores(confusion, self._ids)
-        mean = mean_foreground_iou(scores, self._ids[0])
-        is_best = not mean < self._best_score  # later is better where equal
-        if is_best:
-            self._best = {k: v.detach().cpu().clone() for k, v in self._average.module.state_dict().items()}
-            self._best_step, self._best_score = self._schedule.step, mean
-        self._since_best = 0 if is_best else self._since_best + 1
-        self._check_patience(self._since_best)
-        self._validated.append(self._schedule.step)
-        self._scores.append(
-            ValidationRecord(
-                step=self._schedule.step,
-                seconds=self._seconds(),
-                iou=tuple(_finite(score.iou) for score in scores),
-                dice=tuple(_finite(score.dice) for score in scores),
-                mean_iou=_finite(mean),
-            )
-        )
-        self._last_validation = self._seconds()
-        self._validation_seconds = self._clock() - begun
-        return Validated(self._schedule.step, self._seconds(), scores, mean, is_best)
+    def _validate(self, planes: PlanePredictor, learner: Learner) -> Validated:
+        with self._time.validation():
+            scores, mean = planes.scores()
+            is_best = self._best.consider(self.step, mean, learner.average.network)
+        seconds = self._time.seconds
+        self._validations.add(self.step, seconds)
+        self._history.validation(self.step, seconds, scores, mean)
+        return Validated(self.step, seconds, scores, mean, is_best)
 
-    def _check_open_run(self) -> bool:
-        """Without held-out slices an open run ends when the loss stops falling; never a reason to validate."""
-        recent = self._recent_loss()
-        stale = len(self._open_losses) == _PATIENCE and recent >= max(self._open_losses) * 0.98
-        self._open_losses.append(recent)
-        if stale:
-            self._check_patience(math.inf)
-        return False
-
-    def _check_patience(self, stale: float) -> None:
-        patience = self._config.patience or (_PATIENCE if self._schedule.has_open_end else math.inf)
-        if stale < patience:
-            return
-        if self._schedule.has_open_end:
-            self._schedule.cool_down()
-        elif self._config.patience:
-            self._stop_reason = f"no improvement in {self._config.patience} validations"
-
-    def _show_previews(self) -> Iterator[Event]:
+    def _show_previews(self, planes: PlanePredictor) -> Iterator[Previewed]:
         asked, self._previews = self._previews, {}
         for plane in asked.values():
-            labels = self._predicted(plane.volume, plane.axis, plane.index)
-            yield Previewed(self._schedule.step, plane.volume, plane.axis, plane.index, labels)
-
-    def _predicted(self, volume: int, axis: int, index: int) -> np.ndarray[Any, np.dtype[np.unsignedinteger]]:
-        """Label ids of one plane, by the averaged weights."""
-        body = self._network.body
-        self._network.body = self._average.module
-        try:
-            with torch.inference_mode():
-                logits = predict_plane(
-                    lambda values: self._outputs_of(values)[0],
-                    self._data.sources[volume],
-                    self._footprint,
-                    axis,
-                    index,
-                )
-        finally:
-            self._network.body = body
-        indices = logits.argmax(0) if len(logits) > 1 else (logits[0] > 0).long()
-        ids = np.asarray(self._ids, dtype=np.uint8 if max(self._ids) < 256 else np.uint16)
-        return ids[indices.numpy()]
+            labels = planes.labels(plane.volume, plane.axis, plane.index)
+            yield Previewed(self.step, plane.volume, plane.axis, plane.index, labels)
 
     # --- the owner's wishes -------------------------------------------------------------------------------
 
-    def _read_inbox(self) -> Iterator[Event]:
+    def _read_inbox(self, planes: PlanePredictor) -> Iterator[Event]:
         for command in self._inbox.drain():
-            yield from self._obey(command)
+            yield from self._obey(command, planes)
+        if not self._data.has_annotation and not self._stop_reason:
+            yield self._history.note("no annotated voxel is left to train on: waiting until some is painted", "warning")
+            yield from self._wait(planes)
 
-    def _obey(self, command: Command) -> Iterator[Event]:
+    def _obey(self, command: Command, planes: PlanePredictor) -> Iterator[Event]:
         if isinstance(command, Annotate):
             unknown = self._data.annotate(command)
             if unknown:
-                yield self._tell(
+                yield self._history.note(
                     f"classes {unknown} were not painted when training began and are left out; stop and train again",
                     "warning",
                 )
@@ -470,161 +413,86 @@ class Trainer:
         elif isinstance(command, Stop):
             self._stop_reason = "stopped"
         elif isinstance(command, Pause):
-            yield from self._pause()
+            yield from self._wait(planes)
         elif isinstance(command, TrainLonger):
             self._extend(command)
 
-    def _pause(self) -> Iterator[Event]:
-        begun = self._clock()
-        yield Paused(self._schedule.step)
-        while not self._stop_reason:
-            command = self._inbox.wait()
-            if isinstance(command, Resume):
-                break
-            yield from self._obey(command)
-            yield from self._show_previews()
-        self._started_at = self._begin + self._clock() - begun
+    def _wait(self, planes: PlanePredictor) -> Iterator[Event]:
+        """Obey commands but take no step, until `Resume`, `Stop`, or annotation where there was none."""
+        was_empty = not self._data.has_annotation
+        with self._time.pause():
+            yield Paused(self.step)
+            while not self._stop_reason and not (was_empty and self._data.has_annotation):
+                command = self._inbox.wait()
+                if isinstance(command, Resume) and self._data.has_annotation:
+                    break
+                if not isinstance(command, Pause):
+                    yield from self._obey(command, planes)
+                yield from self._show_previews(planes)
 
     def _extend(self, command: TrainLonger) -> None:
-        if command.seconds is not None:
-            self._until = self._seconds() + command.seconds
+        """Raise the learning rate again, for as long as asked from now on."""
+        self._time.extend(command.seconds)
         self._schedule.extend(steps=command.steps, by_clock=command.seconds is not None)
-        self._since_best = 0
-
-    # --- time ---------------------------------------------------------------------------------------------
-
-    @property
-    def _begin(self) -> float:
-        return self._clock() if self._started_at is None else self._started_at
-
-    def _seconds(self) -> float:
-        return self._clock() - self._begin
-
-    def _plan(self, step_seconds: float) -> None:
-        self._step_seconds += (step_seconds - self._step_seconds) * (0.1 if self._step_seconds else 1.0)
-        if self._until is not None:
-            self._schedule.plan(self._seconds(), self._until - self._reserve(), self._step_seconds)
-
-    def _reserve(self) -> float:
-        """Seconds kept back for the last validation and for writing the model."""
-        return self._validation_seconds + 0.5 + 0.01 * (self._until or 0)
-
-    def _seconds_left(self) -> float | None:
-        if self._until is not None and not self._schedule.has_open_end:
-            return max(0.0, self._until - self._seconds())
-        steps = self._schedule.steps_left
-        return None if steps is None else steps * self._step_seconds
-
-    def _is_over(self) -> bool:
-        if self._stop_reason or self._schedule.is_done:
-            return True
-        if self._record is not None:  # the clock may have ended it before the schedule did
-            return self._schedule.step >= self._record.steps
-        if self._until is None:
-            return False
-        return (
-            self._seconds() + self._step_seconds > self._until - self._reserve() and self._schedule.step > 0
-        )
+        self._best.stale = self._plateau.stale = 0
 
     # --- records ------------------------------------------------------------------------------------------
 
-    def _tell(self, text: str, level: str = "info") -> Note:
-        self._notes.append(text)
-        return Note(text, "warning" if level == "warning" else "info")
-
-    def _note_loss(self, loss: float, rate: float) -> None:
-        self._recent.append(loss)
-        now = self._seconds()
-        if not self._curve or now - self._curve[-1].seconds >= _CURVE_SECONDS:
-            mean = self._recent_loss()
-            if math.isfinite(mean):
-                self._curve.append(
-                    StepRecord(step=self._schedule.step, seconds=now, loss=mean, learning_rate=rate)
-                )
-                self._recent.clear()
-
-    def _recent_loss(self) -> float:
-        finite = [loss for loss in self._recent if math.isfinite(loss)]
-        if finite:
-            return sum(finite) / len(finite)
-        return self._curve[-1].loss if self._curve else math.nan
-
-    def _make_record(self) -> RunRecord:
+    def _record(self) -> RunRecord:
         return RunRecord(
-            steps=self._schedule.step,
-            best_step=self._best_step if self._best else self._schedule.step,
-            seconds=self._seconds(),
-            device=str(self._device),
-            precision=self._precision,
-            threads=torch.get_num_threads(),
-            batch_size=self._batch_size,
+            steps=self.step,
+            best_step=self._best.step if self._best.weights else self.step,
+            seconds=self._time.seconds,
+            device=str(self._start.device),
+            precision=self._start.precision,
+            precision_changes=tuple(self._precision_changes),
+            threads=self._threads or torch.get_num_threads(),
+            batch_size=self._first_batch_size,
+            batch_size_changes=tuple(self._batch_size_changes),
             patch_size=self._patch_size,
             schedule=tuple(self._schedule.knots),
-            validated_steps=tuple(self._validated),
-            held_out=self._data.hold_out.slices if self._data else (),
+            validated_steps=tuple(self._validations.done),
+            label_ids=self._start.label_ids,
+            held_out=self._data.hold_out.slices,
+            hold_out=self._data.hold_out.to_state(),
+            from_weights=self._from_weights,
             stop_reason=self._stop_reason,
         )
 
-    def _pack(self) -> TrainingState:
-        tensors = checkpoint.pack_module("weights", self._network.body)
-        tensors |= checkpoint.pack_module("average", self._average)
-        tensors |= checkpoint.pack_optimizer(self._optimizer)
-        tensors["torch_rng"] = torch.get_rng_state()
+    def _to_state(self, learner: Learner) -> TrainingState:
+        tensors, learnt = learner.to_state()
         values = {
+            "learner": learnt,
             "rng": checkpoint.pack_generator(self._rng),
-            "step": self._schedule.step,
-            "knots": self._schedule.knots,
-            "has_open_end": self._schedule.has_open_end,
-            "seconds": self._seconds(),
-            "best_step": self._best_step,
-            "best_score": _finite(self._best_score),
-            "since_best": self._since_best,
-            "validated": self._validated,
-            "precision": self._precision,
-            "hold_out": self._data.hold_out.to_state(),
+            "schedule": self._schedule.to_state(),
+            "seconds": self._time.seconds,
+            "until": self._time.until,
+            "best": self._best.to_state(),
+            "plateau": self._plateau.to_state(),
+            "bad_steps": self._bad_steps.to_state(),
+            "validated": self._validations.done,
+            "recorded_validations": self._validations.recorded,
         }
         return TrainingState(tensors, values)
 
-    def _unpack(self, state: TrainingState) -> None:
-        """Go on where another trainer stood; `model` weights of the file are the best so far."""
-        values = state.values
-        checkpoint.unpack_module("weights", state.tensors, self._network.body)
-        checkpoint.unpack_module("average", state.tensors, self._average)
-        checkpoint.unpack_optimizer(state.tensors, self._optimizer)
-        torch.set_rng_state(state.tensors["torch_rng"])
+    def _go_on(self, learner: Learner, model: TrainedModel) -> Iterator[Note]:
+        """Stand where the run stood that left this model; the model's weights are the best so far."""
+        assert model.state is not None  # __init__ checked
+        tensors, values = model.state.tensors, model.state.values
+        learner.restore(tensors, values["learner"])
         self._rng = checkpoint.unpack_generator(values["rng"])
-        knots = [(int(s), float(p), float(g)) for s, p, g in values["knots"]]
-        self._schedule.restore(values["step"], knots, values["has_open_end"])
-        self._started_at = self._begin - values["seconds"]
-        self._best_step = values["best_step"]
-        self._since_best = values["since_best"]
-        self._validated = list(values["validated"])
-        self._precision = values["precision"]
-        if values["best_score"] is not None:
-            self._best_score = values["best_score"]
-            self._best = {
-                name: value.clone() for name, value in self._resume.network.body.state_dict().items()
-            }
-        history = self._resume.history
-        self._curve, self._scores = list(history.steps), list(history.validations)
-
-
-def _build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters, rate, decay = module.parameters(), config.learning_rate, config.weight_decay
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, rate, momentum=config.momentum, weight_decay=decay, nesterov=config.momentum > 0
-        )
-    family = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return family(parameters, rate, betas=(config.momentum, 0.999), weight_decay=decay)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        self._schedule.restore(values["schedule"])
+        self._best.restore(values["best"], model.network)
+        self._plateau.restore(values["plateau"])
+        self._bad_steps.restore(values["bad_steps"])
+        self._validations.restore(values["validated"], values["recorded_validations"])
+        yield self._history.note(f"going on after step {self.step}")
+        now, before = self._config, model.recipe.train
+        if (now.seconds, now.steps) == (before.seconds, before.steps):
+            self._time.until = values["until"]
+        elif now.steps is None or now.steps > self.step:
+            self._time.until = now.seconds
+            self._schedule.extend(steps=now.steps and now.steps - self.step, by_clock=now.seconds is not None)
+            self._best.stale = self._plateau.stale = 0
+        else:
+            self._stop_reason = f"{self.step} of {now.steps} steps were taken before"

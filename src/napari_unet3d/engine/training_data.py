@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Annotate
 from napari_unet3d.engine.sampling import Patch, PatchSampler
 from napari_unet3d.engine.volume import AnnotatedVolume, target_table
+
+PlaneKey: TypeAlias = tuple[int, int, int]
+"""Volume, axis and index of a plane."""
 
 
 class Batch(NamedTuple):
@@ -42,7 +45,7 @@ class TrainingData:
     hold_out
         What is not trained on, made from `labels`.
     labels
-        The copies that `hold_out` refers to and that `annotate` paints into.
+        The copies that `hold_out` refers to and that `annotate` paints into; see `known_labels`.
     sampler
         Made from the training labels of `hold_out`.
     """
@@ -69,12 +72,10 @@ class TrainingData:
         self._device = device
         self._table = torch.from_numpy(target_table(label_ids).astype(np.int64)).to(device)
         self._intensity = intensity_channels(network)
-        self._groups = [
-            c // (network.body_channels // network.in_channels) for c in range(network.body_channels)
-        ]
+        self._groups = [c // (network.body_channels // network.in_channels) for c in range(network.body_channels)]
         self._voxels = [volume.image.voxel_size for volume in volumes]
         self._train = [self._on_device(hold_out.training_labels(i)) for i in range(len(volumes))]
-        self._refresh_validation()
+        self._planes: dict[PlaneKey, NDArray[np.unsignedinteger]] | None = None
 
     # --- training -----------------------------------------------------------------------------------------
 
@@ -101,62 +102,71 @@ class TrainingData:
 
     def class_counts(self) -> list[int]:
         """Voxels annotated for training, for each class."""
-        counts = sum(
-            np.bincount(labels.ravel(), minlength=max(self._ids) + 1) for labels in self._sampler.labels
-        )
+        counts = sum(np.bincount(labels.ravel(), minlength=max(self._ids) + 1) for labels in self._sampler.labels)
         return [int(counts[label_id]) for label_id in self._ids]  # type: ignore[index]  # an array: there is a volume
 
-    # --- validation ---------------------------------------------------------------------------------------
+    @property
+    def has_annotation(self) -> bool:
+        """Whether there is a voxel to train on."""
+        return bool(self._sampler.shares)
 
-    def held_out_planes(self) -> Iterator[tuple[int, int, int, NDArray[np.unsignedinteger]]]:
-        """Planes to validate on: volume, axis, index and the label ids to score there (0 = not scored)."""
-        for (volume, axis, index), labels in self._planes:
-            yield volume, axis, index, labels
+    # --- validation ---------------------------------------------------------------------------------------
 
     @property
     def has_validation(self) -> bool:
         """Whether anything is held out."""
-        return bool(self._planes)
+        return bool(self.hold_out.units)
 
-    def _refresh_validation(self) -> None:
-        self._planes = []
-        for volume in range(len(self.volumes)):
-            units = [unit for unit in self.hold_out.units if unit.volume == volume]
-            if not units:
-                continue
-            labels = self.hold_out.validation_labels(volume)
-            for unit in units:
-                axis = 0 if unit.axis is None else unit.axis
-                for index in range(unit.start[axis], unit.stop[axis]):
-                    plane = np.zeros_like(labels.take(index, axis=axis))
-                    within = [side for i, side in enumerate(unit.box) if i != axis]
-                    plane[within[0], within[1]] = labels[unit.box].take(index - unit.start[axis], axis=axis)
-                    if plane.any():
-                        self._planes.append(((volume, axis, index), plane))
+    def held_out_planes(self) -> Iterator[tuple[int, int, int, NDArray[np.unsignedinteger]]]:
+        """Volume, axis, index and labels of every plane with held-out annotation (0 = not scored)."""
+        if self._planes is None:
+            self._planes = {}
+            for volume in range(len(self.volumes)):
+                self._add_planes(self._planes, volume)
+        for (volume, axis, index), labels in self._planes.items():
+            yield volume, axis, index, labels
+
+    def _add_planes(self, planes: dict[PlaneKey, NDArray[np.unsignedinteger]], volume: int) -> None:
+        units = [unit for unit in self.hold_out.units if unit.volume == volume]
+        labels = self.hold_out.validation_labels(volume) if units else self._labels[volume]
+        for unit in units:
+            axis = 0 if unit.axis is None else unit.axis
+            rows, columns = (side for i, side in enumerate(unit.box) if i != axis)
+            for index in range(unit.start[axis], unit.stop[axis]):
+                painted = labels[unit.box].take(index - unit.start[axis], axis=axis)
+                if painted.any():
+                    empty = np.zeros_like(labels.take(0, axis=axis))
+                    plane = planes.setdefault((volume, axis, index), empty)
+                    # several pieces may share a plane, and their boxes may overlap
+                    plane[rows, columns] = np.where(painted, painted, plane[rows, columns])
 
     # --- new annotation -----------------------------------------------------------------------------------
 
     def annotate(self, command: Annotate) -> list[int]:
         """Take over painted labels; gives ids in them that are no class of this run (those are not trained on)."""
-        labels = self._labels[command.volume]
-        labels[command.box] = command.labels
+        volume = command.volume
+        self._labels[volume][command.box] = known_labels(command.labels, self._ids)
         held_out = self.hold_out.units
-        self.hold_out = self.hold_out.extended([(command.volume, command.box)])
-        if self.hold_out.units != held_out:
-            self._sampler.update(command.volume, self.hold_out.training_labels(command.volume))
-            self._train[command.volume] = self._on_device(self._sampler.labels[command.volume])
-        else:
-            painted = self.hold_out.training_labels(command.volume, command.box)
-            self._sampler.update_box(command.volume, command.box, painted)
-            self._train[command.volume][command.box] = self._on_device(painted)
-        self._refresh_validation()
+        self.hold_out = self.hold_out.extended([(volume, command.box)])
+        newly_held_out = [unit.box for unit in self.hold_out.units if unit not in held_out]
+        # the painted box last: the sampler serves first what was new in the last box
+        for box in (*newly_held_out, command.box):
+            painted = self.hold_out.training_labels(volume, box)
+            self._sampler.update_box(volume, box, painted)
+            self._train[volume][box] = self._on_device(painted)
+        self._planes = None
         return [int(i) for i in np.unique(command.labels) if i and i not in self._ids]
 
     def _on_device(self, labels: NDArray[np.unsignedinteger]) -> Tensor:
-        """Label ids as a signed tensor (uint16 knows few operations); ids beyond the classes count as 0."""
-        known = np.where(np.isin(labels, self._ids), labels, 0)
-        wide = known.astype(np.int32) if max(self._ids) > 255 else known.astype(np.uint8)
+        """Label ids as a signed tensor, because uint16 knows few operations."""
+        wide = labels.astype(np.int32 if max(self._ids) > 255 else np.uint8)
         return torch.from_numpy(wide).to(self._device)
+
+
+def known_labels(labels: NDArray[np.unsignedinteger], label_ids: Sequence[int]) -> NDArray[np.unsignedinteger]:
+    """A copy in which ids that are no class count as not annotated; uint8, or uint16 where an id exceeds 255."""
+    known = np.where(np.isin(labels, label_ids), labels, 0)
+    return known.astype(np.uint16 if max(label_ids) > 255 else np.uint8)
 
 
 def intensity_channels(network: NetworkConfig) -> list[bool]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig, Triple
+from napari_unet3d.engine.config import HoldOutState, NetworkConfig, RunRecord, TrainConfig, Triple
 from napari_unet3d.engine.describe import Description
 from napari_unet3d.engine.device import free_memory
 from napari_unet3d.engine.errors import ConfigError, DataError
@@ -20,7 +20,7 @@ from napari_unet3d.engine.patch_shapes import Orientation, patch_shapes
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Event, Preparing
 from napari_unet3d.engine.sampling import PatchSampler
-from napari_unet3d.engine.training_data import TrainingData
+from napari_unet3d.engine.training_data import TrainingData, known_labels
 from napari_unet3d.engine.volume import AnnotatedVolume
 
 _THICKNESS: Final = 12
@@ -93,7 +93,7 @@ def prepare_data(
     dtype: torch.dtype,
     rng: np.random.Generator,
     fit_gain: bool,
-    hold_out_state: Any = None,
+    hold_out_state: HoldOutState | None = None,
     record: RunRecord | None = None,
 ) -> Generator[Event, None, Prepared]:
     """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
@@ -105,9 +105,9 @@ def prepare_data(
     hold_out_state
         A hold-out to go on with, as `HoldOut.to_state` gives it.
     record
-        A run to repeat, with its batch size.
+        A run to repeat or to go on with, with its batch size.
     """
-    labels = [volume.labels.copy() for volume in volumes]
+    labels = [known_labels(volume.labels, label_ids) for volume in volumes]
     if hold_out_state is not None:
         hold_out = HoldOut.from_state(hold_out_state, labels).extended()
     else:

@@ -1,0 +1,171 @@
+"""One step of learning: forward, backward, update; a step that is not finite leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from napari_unet3d.engine import checkpoint
+from napari_unet3d.engine.config import TrainConfig
+from napari_unet3d.engine.device import Precision, autocast, memory_format
+from napari_unet3d.engine.losses import Loss, LossValue
+from napari_unet3d.engine.moving_average import MovingAverage
+from napari_unet3d.engine.networks.build import Network
+from napari_unet3d.engine.training_data import Batch
+
+_LARGEST_GRADIENT: Final = 1.0
+
+
+class Outcome(NamedTuple):
+    """What a step gave."""
+
+    loss: float
+    terms: Mapping[str, float]
+    is_bad: bool
+    """Whether loss or gradient was not finite, so that nothing was learnt."""
+
+
+class Learner:
+    """A network, its optimiser and the moving average of its weights.
+
+    Parameters
+    ----------
+    network
+        On `device`; its body is trained.
+    config
+        Optimiser, rate and average.
+    loss
+        On `device`.
+    device, precision
+        Where and in which arithmetic.
+    """
+
+    def __init__(
+        self, network: Network, config: TrainConfig, loss: Loss, device: torch.device, precision: Precision
+    ) -> None:
+        self._network = network
+        self._config = config
+        self._loss = loss
+        self._device = device
+        network.body.to(memory_format=memory_format(network.config.dimensions))  # type: ignore[call-overload]  # torch's
+        network.body.train()
+        self.average = MovingAverage(network, config.average_decay)
+        self._begin(precision)
+
+    def _begin(self, precision: Precision) -> None:
+        self.precision = precision
+        self._optimizer = _build_optimizer(self._network.body, self._config)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "float16")
+
+    # --- learning -----------------------------------------------------------------------------------------
+
+    def learn(self, batch: Batch, rate: float, seed: int) -> Outcome:
+        """Learn from a batch at a learning rate.
+
+        Parameters
+        ----------
+        batch
+            Network input and target.
+        rate
+            Learning rate.
+        seed
+            Of dropout. Every step has its own, so that neither validation nor anybody else's random numbers matter,
+            and a resumed run goes on alike.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        statistics = [buffer.clone() for buffer in self._network.body.buffers()]
+        has_learnt = False
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                loss: LossValue = self._loss(self._outputs(self._network, batch.input), batch.target)
+            value = float(loss.total.detach())
+            has_learnt = math.isfinite(value) and self._update(loss.total)
+        finally:  # also when memory runs out
+            self._optimizer.zero_grad()
+            if not has_learnt:
+                for buffer, before in zip(self._network.body.buffers(), statistics, strict=True):
+                    buffer.copy_(before)
+        if has_learnt:
+            self.average.update(self._network)
+        terms = {name: float(term.detach()) for name, term in loss.terms.items()}
+        return Outcome(value, terms, is_bad=not has_learnt and not self._is_calibrating(value))
+
+    def _update(self, loss: Tensor) -> bool:
+        """Follow the gradient, if it is finite; says whether it was."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self._network.body.parameters(), _LARGEST_GRADIENT)
+        is_finite = math.isfinite(float(norm))
+        if is_finite:
+            self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return is_finite
+
+    def _is_calibrating(self, loss: float) -> bool:
+        """Whether a scale for float16 is still being looked for: then overflowing gradients are expected."""
+        return math.isfinite(loss) and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
+
+    def fall_back(self) -> None:
+        """Go on in float32 from the averaged weights: they are finite, what was learnt since may not be."""
+        self._network.body.load_state_dict(self.average.network.body.state_dict())
+        self._begin("float32")
+
+    # --- predicting ---------------------------------------------------------------------------------------
+
+    def logits(self, values: Tensor) -> Tensor:
+        """B K Z Y X logits of the averaged network for B F Z Y X input."""
+        return self._outputs(self.average.network, values)[0]
+
+    def _outputs(self, network: Network, values: Tensor) -> list[Tensor]:
+        # kept features may be of lower precision than the arithmetic, which only autocast would bridge
+        values = values.float() if self.precision == "float32" else values
+        with autocast(self._device, self.precision):
+            return network.outputs_of(values)
+
+    def copy_of_average(self, weights: Mapping[str, Tensor] | None) -> Network:
+        """The averaged network on the CPU, with other weights where some are given."""
+        network = copy.deepcopy(self.average.network).cpu()
+        if weights is not None:
+            network.load_state_dict(weights)
+        return network
+
+    # --- keeping ------------------------------------------------------------------------------------------
+
+    def to_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain values from which `restore` goes on."""
+        tensors = checkpoint.pack_module("weights", self._network.body)
+        tensors |= checkpoint.pack_module("average", self.average.network.body)
+        tensors |= checkpoint.pack_optimizer(self._optimizer)
+        scaler = self._scaler.state_dict()
+        return tensors, {"averaged": self.average.count, "precision": self.precision, "scaler": scaler}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on where another learner stood.
+
+        Raises
+        ------
+        ModelFileError
+            If the tensors do not fit the network.
+        """
+        checkpoint.unpack_module("weights", tensors, self._network.body)
+        checkpoint.unpack_module("average", tensors, self.average.network.body)
+        checkpoint.unpack_optimizer(tensors, self._optimizer)
+        self.average.count = values["averaged"]
+        if self._scaler.is_enabled() and values["scaler"]:
+            self._scaler.load_state_dict(dict(values["scaler"]))
+
+
+def _build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters, rate, decay = module.parameters(), config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        momentum = config.momentum
+        return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0)
+    family = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return family(parameters, rate, betas=(config.momentum, 0.999), weight_decay=decay)
