@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 _VALIDATIONS: Final = 20  # of a budget in steps
+_LEAST_STEPS: Final = 5
 _SHARE: Final = 0.08  # of the time
 _LEAST_SECONDS: Final = 1.0
 
 
 class ValidationPlan:
-    """At the recorded steps of a repeated run, else twenty times in a budget of steps, else by the clock.
+    """At the recorded steps of a repeated run, else twenty times in a long budget of steps, else by the clock.
 
     Parameters
     ----------
@@ -22,7 +23,7 @@ class ValidationPlan:
     """
 
     def __init__(self, steps: int | None = None, recorded: Sequence[int] | None = None) -> None:
-        self._every = max(1, steps // _VALIDATIONS) if steps else None
+        self._every = max(_LEAST_STEPS, steps // _VALIDATIONS) if steps else None
         self.recorded = recorded
         """As given."""
         self.done: list[int] = []
