@@ -108,7 +108,8 @@ def _check_network(settings: Settings) -> None:
     if unknown:
         known = ", ".join(UNetConfig.model_fields)
         raise ConfigError(f"unknown setting 'network.{unknown[0]}'; known here: {known}")
-    network_config(settings.preset or network_presets()[0], **settings.network)
+    preset = network_presets()[0] if settings.preset is None else settings.preset
+    network_config(preset, **settings.network)
 
 
 # --- reading ----------------------------------------------------------------------------------------------
