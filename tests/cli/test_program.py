@@ -74,7 +74,14 @@ def test_a_mistake_of_our_own_is_one_line_too(run: Any, scene: Any, monkeypatch:
     assert "Traceback" in run("evaluate", "truth.npy", "truth.npy").err
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error", "disk")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        OSError(5, "Input/output error", "disk"),
+    ],
+)
 def test_trouble_of_the_machine_is_one_line(
     run: Any, scene: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -85,7 +92,7 @@ def test_trouble_of_the_machine_is_one_line(
     outcome = run("evaluate", "truth.npy", "truth.npy")
     assert outcome.code == 1
     assert outcome.err in (
-        "error: not enough memory; close other programs, or give a smaller --memory or a smaller image\n",
+        "error: not enough memory; close other programs, or give a smaller --memory, network or image\n",
         "error: disk: Input/output error\n",
     )
 

@@ -30,9 +30,7 @@ def test_zero_magnitudes_change_nothing() -> None:
 def test_gain_is_the_same_for_all_features_of_an_image_channel() -> None:
     patch = patch_of(4)
     config = NOTHING.updated(gain=0.3)
-    changed = augment_grey(
-        patch, config, rng(), intensity=[True, False, True, False], channel_groups=[0, 0, 1, 1]
-    )
+    changed = augment_grey(patch, config, rng(), intensity=[True, False, True, False], channel_groups=[0, 0, 1, 1])
     gains = (changed / patch).flatten(1)
     torch.testing.assert_close(gains, gains[:, :1].expand_as(gains))
     assert gains[0, 0].item() == pytest.approx(gains[1, 0].item(), rel=1e-5)
@@ -58,9 +56,7 @@ def test_gain_and_offset_commute_with_features_of_degree_one() -> None:
 
 def test_offset_moves_grey_values_only() -> None:
     patch = patch_of(3)
-    difference = (
-        augment_grey(patch, NOTHING.updated(offset=0.2), rng(), intensity=[True, False, True]) - patch
-    )
+    difference = augment_grey(patch, NOTHING.updated(offset=0.2), rng(), intensity=[True, False, True]) - patch
     torch.testing.assert_close(difference[0], difference[0, 0, 0, 0].expand(6, 7, 8))
     torch.testing.assert_close(difference[0], difference[2])
     assert 1e-3 < difference[0].abs().max() <= 0.2
@@ -98,9 +94,7 @@ def test_blur_equals_scipy_in_physical_units() -> None:
 
 def test_gamma_keeps_range_and_order() -> None:
     patch = patch_of(2)
-    changed = augment_grey(
-        patch, NOTHING.updated(gamma=0.5), rng(), intensity=[True, True], channel_groups=[0, 1]
-    )
+    changed = augment_grey(patch, NOTHING.updated(gamma=0.5), rng(), intensity=[True, True], channel_groups=[0, 1])
     for before, after in zip(patch, changed, strict=True):
         assert after.min().item() == pytest.approx(before.min().item(), abs=1e-5)
         assert after.max().item() == pytest.approx(before.max().item(), abs=1e-5)

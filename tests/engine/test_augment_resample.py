@@ -118,9 +118,7 @@ def test_labels_end_where_the_image_is_mirrored() -> None:
     assert patch_labels.flatten().tolist() == [0, 0, 0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "error"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.06)]
-)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.06)])
 @pytest.mark.parametrize("channels", [1, 5, 20])
 def test_the_dtype_is_kept(dtype: torch.dtype, error: float, channels: int) -> None:
     source, labels = volume((9, 9, 9), channels)
@@ -147,9 +145,7 @@ def test_a_linear_image_is_sampled_exactly_at_its_positions() -> None:
     ramp = torch.stack(torch.meshgrid(*[torch.arange(30.0)] * 3, indexing="ij"), dim=-1)
     warp = drawn((8, 8, 8))
     patch, _ = sample(ramp, torch.zeros(30, 30, 30, dtype=torch.uint8), (15, 15, 15), warp)
-    np.testing.assert_allclose(
-        patch.movedim(0, -1).numpy(), warp.coordinates((15, 15, 15)).numpy(), atol=1e-4
-    )
+    np.testing.assert_allclose(patch.movedim(0, -1).numpy(), warp.coordinates((15, 15, 15)).numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])

@@ -22,8 +22,7 @@ def nodes() -> NDArray[np.float64]:
 def test_the_field_meets_its_nodes(nodes: NDArray[np.float64]) -> None:
     field = SplineField(nodes, (16.0, 32.0, 32.0), (-5.0, -40.0, 0.0))
     at_nodes = [
-        start + step * np.arange(n)
-        for start, step, n in zip(field.origin, field.spacing, nodes.shape[1:], strict=True)
+        start + step * np.arange(n) for start, step, n in zip(field.origin, field.spacing, nodes.shape[1:], strict=True)
     ]
     np.testing.assert_allclose(field_values(field, at_nodes), nodes, atol=1e-5)
 

@@ -56,9 +56,7 @@ def unet_configs(draw: st.DrawFn, *, line: bool = False) -> UNetConfig:
         norm="none" if line else draw(st.sampled_from(["none", "batch", "instance", "group"])),
         norm_groups=draw(st.integers(1, 4)),
         dropout=draw(st.sampled_from([0.0, 0.3])),
-        dropout_place=draw(
-            st.sampled_from(["between_convolutions", "after_block", "after_pooling_and_concatenation"])
-        ),
+        dropout_place=draw(st.sampled_from(["between_convolutions", "after_block", "after_pooling_and_concatenation"])),
         padding=draw(st.sampled_from(["same", "valid"])),
         bias=draw(st.booleans()),
         double_before_pooling=draw(st.booleans()),
@@ -93,9 +91,7 @@ def test_parameters_of_every_layer_are_those_of_the_built_network(config: UNetCo
 
 @given(unet_configs(), st.data())
 @quick
-def test_shapes_of_every_layer_are_those_of_the_built_network(
-    config: UNetConfig, data: st.DataObject
-) -> None:
+def test_shapes_of_every_layer_are_those_of_the_built_network(config: UNetConfig, data: st.DataObject) -> None:
     description = describe(config)
     smallest = description.legal_shape((1, 1, 1))
     extra = data.draw(st.tuples(*[st.integers(0, 4)] * 3))
@@ -163,9 +159,7 @@ def test_the_network_takes_legal_sizes_and_no_others(config: UNetConfig) -> None
     sizes = range(max(1, axis.smallest - 2 * axis.total_stride), axis.smallest + 2 * axis.total_stride)
     assert [runs(size) for size in sizes] == [axis.is_legal(size) for size in sizes]
     for size in sizes:
-        above = [
-            legal for legal in range(size, size + axis.smallest + axis.total_stride) if axis.is_legal(legal)
-        ]
+        above = [legal for legal in range(size, size + axis.smallest + axis.total_stride) if axis.is_legal(legal)]
         assert axis.legal(size) == above[0]
 
 
@@ -314,9 +308,7 @@ def test_output_grids_lie_within_what_the_outputs_see(config: UNetConfig) -> Non
 
 @pytest.mark.parametrize("voxel", [(1.0, 1.0, 1.0), (4.0, 1.0, 1.2)])
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0, 4.0), (0.7, 3.0)])
-def test_feature_radius_is_that_of_the_features(
-    scales: tuple[float, ...], voxel: tuple[float, float, float]
-) -> None:
+def test_feature_radius_is_that_of_the_features(scales: tuple[float, ...], voxel: tuple[float, float, float]) -> None:
     radius = feature_radius(scales, voxel)
     features = filters.ScaleSpace(1, scales, voxel)
     for axis in range(3):
@@ -344,9 +336,7 @@ def test_context_of_a_network_with_features() -> None:
         untiled, tiled = network(image), network(tile)
 
     inside = slice(context, tile.shape[-1] - context)
-    assert torch.allclose(
-        tiled[..., inside], untiled[..., start : start + tile.shape[-1]][..., inside], atol=1e-5
-    )
+    assert torch.allclose(tiled[..., inside], untiled[..., start : start + tile.shape[-1]][..., inside], atol=1e-5)
     assert context > describe(config.updated(features="none")).context[2]
 
 
@@ -426,9 +416,7 @@ def test_memory_halves_with_the_bytes_but_for_the_weights() -> None:
     description = describe(network_config("keras3d"))
     weights = 4 * (description.parameters + description.running_statistics)
 
-    full, half = (
-        description.memory((64, 64, 64), training=False, bytes_per_value=size) - weights for size in (4, 2)
-    )
+    full, half = (description.memory((64, 64, 64), training=False, bytes_per_value=size) - weights for size in (4, 2))
     assert full == 2 * half > 0
 
 

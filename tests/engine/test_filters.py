@@ -81,9 +81,7 @@ def test_shape_tells_a_sheet_from_its_negative(sign: int) -> None:
 @pytest.mark.parametrize("plane", [(2, 3), (2, 4), (3, 4)])
 def test_turning_the_image_turns_the_features(plane: tuple[int, int]) -> None:
     module, image = ScaleSpace(1, [1.0, 2.0]), _image(1, 1, 12, 12, 12)
-    torch.testing.assert_close(
-        module(image.rot90(1, plane)), module(image).rot90(1, plane), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(module(image.rot90(1, plane)), module(image).rot90(1, plane), atol=1e-4, rtol=1e-4)
 
 
 def test_gain_of_the_image_is_gain_of_the_features() -> None:

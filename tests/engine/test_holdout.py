@@ -134,9 +134,7 @@ def test_the_held_out_slices_are_named() -> None:
     assert "\n" not in held.explain()
 
 
-@pytest.mark.parametrize(
-    ("units", "expected"), [(5, 1), (7, 1), (8, 2), (10, 2), (12, 2), (13, 3), (15, 3), (20, 4)]
-)
+@pytest.mark.parametrize(("units", "expected"), [(5, 1), (7, 1), (8, 2), (10, 2), (12, 2), (13, 3), (15, 3), (20, 4)])
 def test_one_in_five_is_held_out(units: int, expected: int) -> None:
     labels = with_planes(*[(0, 4 * i + 1) for i in range(units)], shape=(81, 16, 16))
 

@@ -30,9 +30,7 @@ def test_slabs_of_a_small_volume_grow_thicker_and_end_at_its_border() -> None:
 
     assert shapes[0] == (8, 44, 96)
     assert patch_shapes((8, 8, 8), 8 * 64 * 64, (4, 4, 4), (30, 21, 30))[0] == (32, 24, 32)
-    assert patch_shapes((8, 8, 8), 8 * 64 * 64, (4, 4, 4), (3, 3, 3)) == dict.fromkeys(
-        (0, 1, 2, None), (4, 4, 4)
-    )
+    assert patch_shapes((8, 8, 8), 8 * 64 * 64, (4, 4, 4), (3, 3, 3)) == dict.fromkeys((0, 1, 2, None), (4, 4, 4))
 
 
 @given(
@@ -46,9 +44,7 @@ def test_shapes_are_multiples_within_the_volume_of_about_equal_count(
     target = slab[0] * slab[1] ** 2
     limits = [-(-n // step) * step for n, step in zip(extent, stride, strict=True)]
     for size in patch_shapes((slab[0], slab[0], slab[0]), target, stride, extent).values():
-        assert all(
-            n % step == 0 and 0 < n <= limit for n, step, limit in zip(size, stride, limits, strict=True)
-        )
+        assert all(n % step == 0 and 0 < n <= limit for n, step, limit in zip(size, stride, limits, strict=True))
         assert np.prod(size) >= target or list(size) == limits
 
 

@@ -36,9 +36,7 @@ from napari_unet3d.engine.progress import (
 from napari_unet3d.engine.volume import Volume
 
 PADDED = UNetConfig(levels=2, filters=4, convolutions=1, kernel=3, strides=2, norm="batch", classes=3)
-VALID = UNetConfig(
-    levels=2, filters=4, convolutions=1, kernel=3, strides=2, norm="none", padding="valid", classes=3
-)
+VALID = UNetConfig(levels=2, filters=4, convolutions=1, kernel=3, strides=2, norm="none", padding="valid", classes=3)
 POINTWISE = UNetConfig(levels=1, filters=4, convolutions=1, kernel=1, strides=(), classes=2)
 
 
@@ -84,9 +82,7 @@ class Threshold(nn.Module):
         return torch.cat([torch.zeros_like(x), x], 1) if self.channels == 2 else x
 
 
-def _threshold(
-    before: Callable[[Tensor], None] = lambda x: None, label_ids: tuple[int, ...] = (1, 2)
-) -> Model:
+def _threshold(before: Callable[[Tensor], None] = lambda x: None, label_ids: tuple[int, ...] = (1, 2)) -> Model:
     return Model(POINTWISE, Threshold(before), label_ids)
 
 
@@ -166,9 +162,7 @@ def test_same_as_monai_on_a_pointwise_network() -> None:
     model, image = _model(POINTWISE, (1, 2)), _image((9, 20, 31))
     _, result, _, _ = _predict(model, image, _float32(tile=(8, 8, 8), overlap=0.25))
     with torch.no_grad():
-        theirs = monai.sliding_window_inference(
-            torch.from_numpy(image)[None, None], (8, 8, 8), 1, model.network
-        )
+        theirs = monai.sliding_window_inference(torch.from_numpy(image)[None, None], (8, 8, 8), 1, model.network)
     np.testing.assert_allclose(result, theirs.softmax(1)[0].numpy(), atol=1e-5)
 
 
@@ -311,9 +305,7 @@ class CountingReads:
         self.largest = 0
 
     def __getitem__(self, index: Any, /) -> NDArray[np.uint8]:
-        block = np.zeros(
-            [len(range(*s.indices(n))) for s, n in zip(index, self.shape, strict=True)], np.uint8
-        )
+        block = np.zeros([len(range(*s.indices(n))) for s, n in zip(index, self.shape, strict=True)], np.uint8)
         self.largest = max(self.largest, block.size)
         return block
 
@@ -353,9 +345,7 @@ def test_when_memory_runs_out_the_rest_is_done_with_smaller_tiles(error: Excepti
             raise error
 
     image = _image((8, 8, 40))
-    labels, *_, events = _predict(
-        _threshold(fail_on_large), image, _float32(tile=(8, 8, 10), overlap=overlap)
-    )
+    labels, *_, events = _predict(_threshold(fail_on_large), image, _float32(tile=(8, 8, 10), overlap=overlap))
     assert np.array_equal(labels, 1 + (image > 0))
     notes = [event.text for event in events if isinstance(event, Note)]
     assert notes[0] == "memory ran out with tiles of (8, 8, 10); going on with (8, 8, 5)"

@@ -73,9 +73,7 @@ def test_patches_show_the_drawn_class_and_stay_in_the_volume_where_they_can(
     for patch in (sampler.draw(rng) for _ in range(10)):
         assert patch.label_id in seen_by(patch, labels, border)
         assert patch.size == shapes[patch.axis]
-        for start, centre, n, extent, edge in zip(
-            patch.start, patch.centre, patch.size, shape, border, strict=True
-        ):
+        for start, centre, n, extent, edge in zip(patch.start, patch.centre, patch.size, shape, border, strict=True):
             assert start == centre - (n - 1) / 2
             if n <= extent + 2 * edge:
                 assert start >= -edge
@@ -323,7 +321,5 @@ def test_after_any_strokes_exactly_the_annotated_voxels_can_be_drawn(
         patch = sampler.draw(rng)
         assert labels[patch.start] == patch.label_id
     volume = sampler._volumes[0]
-    stored = np.unique(
-        np.concatenate([v for row in volume.voxels.values() for v in row] or [np.zeros(0, int)])
-    )
+    stored = np.unique(np.concatenate([v for row in volume.voxels.values() for v in row] or [np.zeros(0, int)]))
     assert np.array_equal(stored, np.flatnonzero(labels))

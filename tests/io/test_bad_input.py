@@ -71,9 +71,7 @@ def test_empty(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize(
-    "content", [b"hello", b"<html></html>" * 100, bytes(5000), b"\x89PNG\r\n\x1a\n" * 50]
-)
+@pytest.mark.parametrize("content", [b"hello", b"<html></html>" * 100, bytes(5000), b"\x89PNG\r\n\x1a\n" * 50])
 def test_foreign(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert "cannot be read" in refusal(tmp_path / name)

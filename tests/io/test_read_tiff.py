@@ -77,9 +77,7 @@ def test_imagej_spacing_without_unit_counts_in_pixels(tmp_path: Path) -> None:
 
 def test_imagej_hyperstack_big_endian(tmp_path: Path) -> None:
     stack = np.stack([STACK, STACK + 1000], axis=1)
-    path = write(
-        tmp_path / "a.tif", stack.astype(">u2"), byteorder=">", imagej=True, metadata={"axes": "ZCYX"}
-    )
+    path = write(tmp_path / "a.tif", stack.astype(">u2"), byteorder=">", imagej=True, metadata={"axes": "ZCYX"})
     volume = read_volume(path)
     assert isinstance(volume.data, np.memmap)
     part = volume.read()

@@ -94,9 +94,7 @@ def test_reads_only_the_chunks_asked_for(tmp_path: Path) -> None:
         if chunk != path / "full" / "c" / "0" / "0" / "1":
             chunk.write_bytes(b"broken")
     volume = read_volume(path)
-    np.testing.assert_array_equal(
-        volume.read((slice(0, 2), slice(1, 3), slice(4, 8)))[0], STACK[0:2, 1:3, 4:8]
-    )
+    np.testing.assert_array_equal(volume.read((slice(0, 2), slice(1, 3), slice(4, 8)))[0], STACK[0:2, 1:3, 4:8])
     with pytest.raises(FileError, match=r"a\.zarr cannot be read"):
         volume.read()
 

@@ -92,9 +92,7 @@ def test_full_disk_between_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert names(tmp_path) == []
 
 
-def test_space_is_claimed_with_and_without_the_system_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_space_is_claimed_with_and_without_the_system_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         path = tmp_path / name
         with path.open("wb") as file:
@@ -110,9 +108,7 @@ def test_space_is_claimed_with_and_without_the_system_call(
             assert path.stat().st_blocks * 512 >= 1_000_000
 
 
-def test_failing_swap_of_folders_brings_the_old_one_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_swap_of_folders_brings_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.zarr"
     write_labels(path, OLD, IMAGE)
     replace = Path.replace

@@ -5,6 +5,7 @@ One file for each verb; torch is imported only once a verb begins to work, so th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0, or 1 after an error (one line on stderr), or 130 if interrupted.
     """
+    # OpenMP threads that spin while they wait lose everything to any other program on the machine: 2.2 s instead of
+    # 0.4 s a step on two cores with one busy neighbour, for 10 % on an idle one (docs/decisions/threads.md)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from napari_unet3d.cli.app import run
 
     return run(arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,6 +30,8 @@ from napari_unet3d.engine.errors import UNet3dError
 
 _NAME: Final = "napari-unet3d"
 _FAILED: Final = 1
+_ALLOCATION: Final = re.compile("out of memory|allocate memory", re.IGNORECASE)
+"""What PyTorch says in a RuntimeError instead of raising MemoryError."""
 _TRACEBACK_VARIABLE: Final = "NAPARI_UNET3D_TRACEBACK"
 
 _app = typer.Typer(
@@ -93,8 +96,8 @@ def _refuse(error: Exception, show_traceback: bool) -> int:
     elif isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         text = f"{name}{error.strerror or error}"
-    elif isinstance(error, MemoryError):
-        text = "not enough memory; close other programs, or give a smaller --memory or a smaller image"
+    elif isinstance(error, MemoryError) or _ALLOCATION.search(str(error)):
+        text = "not enough memory; close other programs, or give a smaller --memory, network or image"
     else:
         text = f"internal error: {type(error).__name__}: {error}; run with {_TRACEBACK_VARIABLE}=1 and report it"
         if show_traceback:

@@ -62,8 +62,7 @@ class AnnotatedUnit:
     def within(self, other: AnnotatedUnit) -> bool:
         """Whether it is of the same volume and orientation as `other` and lies inside it."""
         return (self.volume, self.axis) == (other.volume, other.axis) and all(
-            c <= a and b <= d
-            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
+            c <= a and b <= d for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
         )
 
 
@@ -167,17 +166,14 @@ def share(one: Box, other: Box) -> bool:
 
 def shifted(box: Box, frame: Box) -> Box:
     """`box` in voxels counted from the start of `frame`, cut at that start."""
-    z, y, x = (
-        slice(max(b.start - f.start, 0), max(b.stop - f.start, 0)) for b, f in zip(box, frame, strict=True)
-    )
+    z, y, x = (slice(max(b.start - f.start, 0), max(b.stop - f.start, 0)) for b, f in zip(box, frame, strict=True))
     return (z, y, x)
 
 
 def grown(box: Box, reach: Sequence[int], shape: Sequence[int]) -> Box:
     """`box` wider by `reach` voxels at each side, cut at the border of a volume of this shape."""
     z, y, x = (
-        slice(max(side.start - r, 0), min(side.stop + r, int(n)))
-        for side, r, n in zip(box, reach, shape, strict=True)
+        slice(max(side.start - r, 0), min(side.stop + r, int(n))) for side, r, n in zip(box, reach, shape, strict=True)
     )
     return (z, y, x)
 
@@ -247,9 +243,7 @@ def _pieces(mask: NDArray[np.bool_], margin: Triple) -> list[Box]:
 # --- boxes ------------------------------------------------------------------------------------------------
 
 
-def _slab(
-    shape: Sequence[int], axis: int, first: int, last: int
-) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def _slab(shape: Sequence[int], axis: int, first: int, last: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     start, stop = [0, 0, 0], list(shape)
     start[axis], stop[axis] = first, last
     return (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])

@@ -234,9 +234,7 @@ def evaluate_labels(
             "background, use --zero-is-background"
         )
     ids = sorted({int(i) for i in np.union1d(np.unique(predicted), np.unique(true))} - {NOT_ANNOTATED})
-    confusion = sum(
-        confusion_matrix(predicted[slab], true[slab], ids, scored[slab]) for slab in _slabs(true.shape)
-    )
+    confusion = sum(confusion_matrix(predicted[slab], true[slab], ids, scored[slab]) for slab in _slabs(true.shape))
     scores = class_scores(np.asarray(confusion), ids)
     true_volumes = class_volumes(true, ids, voxel_size, known)
     predicted_volumes = class_volumes(predicted, ids, voxel_size, known)
@@ -255,8 +253,6 @@ def evaluate_labels(
 def _labels(values: NDArray[Any], name: str, like: NDArray[Any]) -> NDArray[np.unsignedinteger]:
     """Label ids, Z Y X, of the shape of the truth."""
     if values.shape != like.shape or values.ndim not in (2, 3):
-        raise DataError(
-            f"{name} has shape {values.shape}, the truth {like.shape}; both need the same Z Y X shape"
-        )
+        raise DataError(f"{name} has shape {values.shape}, the truth {like.shape}; both need the same Z Y X shape")
     labels = checked_labels(values, name)
     return labels if labels.ndim == 3 else labels[np.newaxis]

@@ -109,9 +109,7 @@ def _spread(mask: NDArray[np.bool_], axis: int, before: int, after: int) -> NDAr
     return result
 
 
-def _most_voted(
-    votes: Sequence[NDArray[np.intp]], painted: Sequence[NDArray[np.intp]]
-) -> tuple[int, int] | None:
+def _most_voted(votes: Sequence[NDArray[np.intp]], painted: Sequence[NDArray[np.intp]]) -> tuple[int, int] | None:
     """Axis and index of the plane with the most votes among those that half of their voxels vote for."""
     best, place = 0, None
     for axis in range(3):

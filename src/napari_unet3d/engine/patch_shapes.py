@@ -10,9 +10,7 @@ Orientation = int | None
 """Axis (0 = Z) along which a patch is thin, or None for a cube."""
 
 
-def patch_shapes(
-    thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]
-) -> dict[Orientation, Triple]:
+def patch_shapes(thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]) -> dict[Orientation, Triple]:
     """Patch size for slices along each axis and (key None) for 3D pieces, all of about the same voxel count.
 
     A patch is `thickness` along the slices' axis and square along the others, a cube for pieces; each side is a

@@ -55,9 +55,7 @@ def predict_plane(
         logits = forward(values.permute(3, 0, 1, 2)[None])[0][:, *tile.crop].float().cpu()
         if result is None:
             result = logits.new_empty(logits.shape[0], *(part.stop - part.start for part in box))
-        result[
-            :, *(slice(k.start - b.start, k.stop - b.start) for k, b in zip(tile.kept, box, strict=True))
-        ] = logits
+        result[:, *(slice(k.start - b.start, k.stop - b.start) for k, b in zip(tile.kept, box, strict=True))] = logits
     assert result is not None  # a plane has at least one voxel
     return result.squeeze(axis + 1)
 

@@ -90,9 +90,7 @@ def read_ahead(
         yield ahead.result()
 
 
-def write_scores(
-    outputs: PredictionOutputs, box: Box, scores: Tensor, ids: NDArray[np.unsignedinteger]
-) -> None:
+def write_scores(outputs: PredictionOutputs, box: Box, scores: Tensor, ids: NDArray[np.unsignedinteger]) -> None:
     """Write K Z Y X scores of `box`; they are probabilities if anything but labels is wanted."""
     if scores.numel() == 0:
         return

@@ -149,9 +149,7 @@ class Predictor:
                     todo = yield from self._cover(image, outputs, grid, clock, inbox, start_at)
                     if todo:
                         tile = _halved(grid.tile, self._footprint)
-                        yield Note(
-                            f"memory ran out with tiles of {grid.tile}; going on with {tile}", "warning"
-                        )
+                        yield Note(f"memory ran out with tiles of {grid.tile}; going on with {tile}", "warning")
         except Stopped:
             reason = "stopped"
         else:

@@ -104,9 +104,7 @@ class PatchSampler:
         self._ids = tuple(label_ids)
         self._border = border
         self._margin = margin
-        self._volumes = [
-            _VolumeVoxels(values, self._ids, volume, margin) for volume, values in enumerate(self.labels)
-        ]
+        self._volumes = [_VolumeVoxels(values, self._ids, volume, margin) for volume, values in enumerate(self.labels)]
         self._shapes = shapes
         self._fresh: list[tuple[AnnotatedUnit, NDArray[np.intp]]] = []
         self._tables = self._tabulate()
@@ -133,9 +131,7 @@ class PatchSampler:
             If no voxel is annotated.
         """
         if not self._tables:
-            raise DataError(
-                "no voxel is left to train on: paint at least two classes, or lower train.validation"
-            )
+            raise DataError("no voxel is left to train on: paint at least two classes, or lower train.validation")
         patches: list[Patch] = []
         if self._fresh:
             unit, voxels = self._fresh.pop(0)
@@ -165,9 +161,7 @@ class PatchSampler:
         values[box] = labels
         changed = self._volumes[volume].rescan(box)
         self._fresh = [
-            (unit, voxels)
-            for unit, voxels in self._fresh
-            if not share(unit.box, box) or unit.volume != volume
+            (unit, voxels) for unit, voxels in self._fresh if not share(unit.box, box) or unit.volume != volume
         ]
         if new.any():
             # the unit that holds most of the new voxels is the one that was painted in

@@ -87,9 +87,7 @@ def _surface(mask: NDArray[np.bool_], known: NDArray[np.bool_] | None) -> NDArra
     return surface if known is None else surface & known
 
 
-def _distances(
-    start: NDArray[np.bool_], end: NDArray[np.bool_], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _distances(start: NDArray[np.bool_], end: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance of each voxel in `start` to the nearest one in `end`; infinite where that is empty."""
     count = int(np.count_nonzero(start))
     if not end.any():

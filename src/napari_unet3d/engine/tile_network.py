@@ -82,9 +82,7 @@ class TileNetwork:
                 self._has_warned = True
             logits = self._forward(image, crop, flipped, "float32")
         if not _is_finite(logits):
-            raise DataError(
-                "the network gives NaN or infinite values: its weights are damaged, train it again"
-            )
+            raise DataError("the network gives NaN or infinite values: its weights are damaged, train it again")
         return logits
 
     def _forward(self, image: Tensor, crop: Box, flipped: tuple[int, ...], precision: Precision) -> Tensor:

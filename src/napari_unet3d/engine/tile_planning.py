@@ -61,8 +61,7 @@ def plan_tile(
     """
     axes = [_choices(i, shape, footprint, halo, overlap, box or whole(shape)) for i in range(3)]
     sizes, counts, capped = (
-        np.stack(np.meshgrid(*(axis[:, k] for axis in axes), indexing="ij"), -1).reshape(-1, 3)
-        for k in range(3)
+        np.stack(np.meshgrid(*(axis[:, k] for axis in axes), indexing="ij"), -1).reshape(-1, 3) for k in range(3)
     )
     voxels = sizes.prod(1)
     # a halo that is capped costs little work: take one only where no tile with a full halo fits
@@ -84,9 +83,7 @@ def plan_tile(
         limit = max(least, min(int(voxels[best]) - 1, int(voxels[best] * memory / needed)))
 
 
-def _choices(
-    i: int, shape: Triple, footprint: Footprint, halo: Halo, overlap: float, box: Box
-) -> NDArray[np.int64]:
+def _choices(i: int, shape: Triple, footprint: Footprint, halo: Halo, overlap: float, box: Box) -> NDArray[np.int64]:
     """Rows of tile size, number of tiles along axis `i`, and whether the halo is less than the full one.
 
     For each number the smallest size that has the full halo, or else the largest.

@@ -78,9 +78,7 @@ class Footprint:
 
     def legal_output(self, shape: Sequence[int]) -> Triple:
         """Smallest output size (Z Y X) the network can give that holds `shape`."""
-        return _map3(
-            lambda i: self.smallest[i] + round_up(max(0, shape[i] - self.smallest[i]), self.stride[i])
-        )
+        return _map3(lambda i: self.smallest[i] + round_up(max(0, shape[i] - self.smallest[i]), self.stride[i]))
 
     def legal_tile(self, tile: Sequence[int], shape: Sequence[int]) -> Triple:
         """Input size (Z Y X) to use when `tile` is asked for.
@@ -162,9 +160,7 @@ class TileGrid:
         self.tile = footprint.legal_tile(tile, shape)
         self.halo = footprint.auto_halo(self.tile) if halo == "auto" else halo
         self.box = box or whole(shape)
-        axes = [
-            tile_axis(i, shape, footprint, self.tile[i], self.halo[i], overlap, self.box) for i in range(3)
-        ]
+        axes = [tile_axis(i, shape, footprint, self.tile[i], self.halo[i], overlap, self.box) for i in range(3)]
         if any(axis.step < 1 for axis in axes):
             raise ConfigError(
                 f"halo = {self.halo} leaves nothing of tile = {self.tile} (Z Y X, total stride "
@@ -200,9 +196,7 @@ def whole(shape: Triple) -> Box:
     return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
 
 
-def tile_axis(
-    i: int, shape: Triple, footprint: Footprint, tile: int, halo: int, overlap: float, box: Box
-) -> TileAxis:
+def tile_axis(i: int, shape: Triple, footprint: Footprint, tile: int, halo: int, overlap: float, box: Box) -> TileAxis:
     """The layout along axis `i`, for a tile of that input size and a halo of that width there."""
     return TileAxis(
         size=shape[i],

@@ -80,8 +80,7 @@ def settle_axes(axes: str, shape: Sequence[int], name: str) -> str:
             j = settled.index("C")
             if shape[j] != 1:
                 raise DataError(
-                    f"{name} has {shape[j]} channels of {shape[i]} colours each; "
-                    "save it with one channel axis only"
+                    f"{name} has {shape[j]} channels of {shape[i]} colours each; save it with one channel axis only"
                 )
             settled[j] = DROPPED
         settled[i] = "C"

@@ -68,9 +68,7 @@ class AxesView:
     def __getitem__(self, index: Any, /) -> NDArray[Any]:
         full = self._full_index(index)
         # integers become slices of length 1, so that every axis is there to be reordered
-        wanted = {
-            axis: i if isinstance(i, slice) else slice(i, i + 1) for axis, i in zip("CZYX", full, strict=True)
-        }
+        wanted = {axis: i if isinstance(i, slice) else slice(i, i + 1) for axis, i in zip("CZYX", full, strict=True)}
         stored = tuple(0 if axis == DROPPED else wanted[axis] for axis in self._axes)
         with reading(self._path):
             part = np.asarray(self._array[stored])

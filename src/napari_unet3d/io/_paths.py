@@ -75,9 +75,7 @@ def check_output(
     given, path = Path(path), Path(path).resolve()
     is_folder_format = file_format(given) == "zarr"
     if not path.parent.is_dir():
-        raise FileError(
-            f"the folder {path.parent} does not exist; make it first, or write {given.name} elsewhere"
-        )
+        raise FileError(f"the folder {path.parent} does not exist; make it first, or write {given.name} elsewhere")
     for entry in inputs:
         source = Path(entry).resolve()
         if path == source or path in source.parents:

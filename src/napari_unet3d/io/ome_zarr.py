@@ -57,9 +57,7 @@ def read_zarr(path: Path, axes: str | None = None) -> StoredArray:
         letters = "".join(str(name)[:1].upper() for name in names)
         if axes is None and len(letters) == node.ndim and set(letters) <= set("TCZYX"):
             axes = letters
-        return StoredArray(
-            cast(LazyArray, node), array_axes(node.shape, axes, path.name), source={"format": "zarr"}
-        )
+        return StoredArray(cast(LazyArray, node), array_axes(node.shape, axes, path.name), source={"format": "zarr"})
     ome = _ome(node)
     if "multiscales" not in ome:
         raise FileError(_no_image(path, node, ome))
@@ -200,8 +198,7 @@ def create_zarr(
         shape=shape,
         dtype=np.dtype(dtype),
         chunks=tuple(
-            1 if axis == "C" else min(length, _LONGEST_CHUNK)
-            for axis, length in zip(axes, shape, strict=True)
+            1 if axis == "C" else min(length, _LONGEST_CHUNK) for axis, length in zip(axes, shape, strict=True)
         ),
         dimension_names=[axis.lower() for axis in axes],
     )

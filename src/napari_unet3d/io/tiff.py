@@ -98,9 +98,7 @@ def _ome_voxel_size(xml: str, is_planar: bool) -> VoxelSize | None:
     return VoxelSize(x if is_planar else edge("Z"), edge("Y"), x, unit)
 
 
-def _imagej_voxel_size(
-    metadata: dict[str, Any], page: tifffile.TiffPage, is_planar: bool
-) -> VoxelSize | None:
+def _imagej_voxel_size(metadata: dict[str, Any], page: tifffile.TiffPage, is_planar: bool) -> VoxelSize | None:
     """ImageJ's calibration; it leaves out what is 1."""
     named = metadata.get("unit")
     if named is None and "spacing" not in metadata:

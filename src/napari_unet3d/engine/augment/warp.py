@@ -102,8 +102,7 @@ class Warp:
         first = self.start(centre) if self.is_grid_aligned else np.asarray(centre) - size // 2
         middle = (size - 1) / 2
         indices = [
-            np.arange(n, dtype=np.float64)[:: -1 if flip else 1]
-            for n, flip in zip(self.size, self.flips, strict=True)
+            np.arange(n, dtype=np.float64)[:: -1 if flip else 1] for n, flip in zip(self.size, self.flips, strict=True)
         ]
         # the affine part is a sum of one vector for each axis of the patch
         parts = [np.outer(self.matrix[:, axis], indices[axis] - middle[axis]) for axis in range(3)]
