@@ -246,7 +246,7 @@ def test_failed_training_saves_the_best(start: Any, files: Path, monkeypatch: py
         list(run)
     model = api.load_model(files / "model.safetensors")
     assert model.recipe.record is not None
-    assert model.recipe.record.steps == 8
+    assert model.recipe.record.steps == 7
 
 
 def test_error_in_training_outweighs_one_in_saving(start: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:

@@ -505,7 +505,7 @@ def test_gives_up_in_float32_but_keeps_the_best(
             break
     poison(monkeypatch, lambda call: call > 5)
     trainer = make_trainer(steps=30)
-    with pytest.raises(TrainingError, match=r"train\.learning_rate \(now 0\.005\)"):
+    with pytest.raises(TrainingError, match=r"lower train\.learning_rate \(now 0\.005\)"):
         list(trainer.fit())
     assert best is not None
     assert same_weights(trainer.model(), best)

@@ -49,9 +49,9 @@ class Learner:
         self, network: Network, config: TrainConfig, loss: Loss, device: torch.device, precision: Precision
     ) -> None:
         self._network = network
-        self._config = config
+        self.config = config
         self._loss = loss
-        self._device = device
+        self.device = device
         network.body.to(memory_format=memory_format(network.config.dimensions))  # type: ignore[call-overload]  # torch's
         network.body.train()
         self.average = MovingAverage(network, config.average_decay)
@@ -59,8 +59,8 @@ class Learner:
 
     def _begin(self, precision: Precision) -> None:
         self.precision = precision
-        self._optimizer = _build_optimizer(self._network.body, self._config)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "float16")
+        self._optimizer = _build_optimizer(self._network.body, self.config)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "float16")
 
     # --- learning -----------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class Learner:
     def _outputs(self, network: Network, values: Tensor) -> list[Tensor]:
         # kept features may be of lower precision than the arithmetic, which only autocast would bridge
         values = values.float() if self.precision == "float32" else values
-        with autocast(self._device, self.precision):
+        with autocast(self.device, self.precision):
             return network.outputs_of(values)
 
     def copy_of_average(self, weights: Mapping[str, Tensor] | None) -> Network:
@@ -154,6 +154,8 @@ class Learner:
         ModelFileError
             If the tensors do not fit the network.
         """
+        if values["precision"] != self.precision:  # it had fallen back
+            self._begin(values["precision"])
         checkpoint.unpack_module("weights", tensors, self._network.body)
         checkpoint.unpack_module("average", tensors, self.average.network.body)
         checkpoint.unpack_optimizer(tensors, self._optimizer)

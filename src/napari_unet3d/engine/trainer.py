@@ -9,14 +9,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from napari_unet3d.engine import checkpoint
-from napari_unet3d.engine.bad_steps import BadSteps
 from napari_unet3d.engine.best_model import BestModel
+from napari_unet3d.engine.careful_steps import CarefulSteps, too_large
 from napari_unet3d.engine.class_weights import class_weights_for
 from napari_unet3d.engine.config import NetworkConfig, Recipe, RunRecord, TrainConfig, Triple
 from napari_unet3d.engine.device import DTYPES
-from napari_unet3d.engine.errors import ConfigError, DeviceError, TrainingError
-from napari_unet3d.engine.learner import Learner, Outcome
+from napari_unet3d.engine.errors import ConfigError, TrainingError
+from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.loss_plateau import LossPlateau
 from napari_unet3d.engine.losses import build_loss
 from napari_unet3d.engine.memory_errors import is_out_of_memory
@@ -125,20 +124,17 @@ class Trainer:
             replay=Replay(record.schedule, record.steps) if record else None,
         )
         self._validations = ValidationPlan(config.steps, record.validated_steps if record else None)
-        self._rng = np.random.default_rng([config.random_state, _TRAINING_RANDOM])
         self._best = BestModel()
         self._plateau = LossPlateau()
-        self._bad_steps = BadSteps()
         self._history = RunHistory(resume.history if resume else None)
-        self._precision_changes = list(self._past.precision_changes) if resume and self._past else []
-        self._batch_size_changes = list(self._past.batch_size_changes) if resume and self._past else []
         self._previews: dict[tuple[int, int], PreviewPlane] = {}
         self._stop_reason = ""
 
         self._data: TrainingData
+        self._batch_size: int
+        self._patch_size: Triple
         self._learner: Learner | None = None
-        self._first_batch_size = self._batch_size = 1
-        self._patch_size: Triple = (1, 1, 1)
+        self._steps: CarefulSteps
 
     @property
     def step(self) -> int:
@@ -172,7 +168,7 @@ class Trainer:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                raise self._too_large() from None
+                raise too_large(self._start.device) from None
 
     def _events(self) -> Iterator[Event]:
         state = self._resume.state if self._resume else None
@@ -181,7 +177,7 @@ class Trainer:
             str(self._start.device), self._start.device_reason, self._start.precision, torch.get_num_threads()
         )
         yield from (self._history.note(text, "warning") for text in self._start.notes)
-        learner = yield from self._prepare()
+        learner, steps = yield from self._prepare()
         planes = PlanePredictor(learner, self._start.network.config, self._data, self._start.label_ids)
         while True:
             yield from self._read_inbox(planes)
@@ -191,7 +187,7 @@ class Trainer:
             self._notice_standstill()
             if is_over or self._stop_reason:
                 break
-            yield from self._step(learner)
+            yield from self._step(steps)
             yield from self._show_previews(planes)
         if not self._stop_reason:
             self._stop_reason = "it stopped improving" if self._schedule.is_cooling else "the budget is used up"
@@ -225,7 +221,7 @@ class Trainer:
 
     # --- before the first step ----------------------------------------------------------------------------
 
-    def _prepare(self) -> Generator[Event, None, Learner]:
+    def _prepare(self) -> Generator[Event, None, tuple[Learner, CarefulSteps]]:
         config, start = self._config, self._start
         network = start.network.to(start.device)
         prepared = yield from prepare_data(
@@ -241,17 +237,17 @@ class Trainer:
             hold_out_state=self._past.hold_out if self._past else None,
             record=self._past,
         )
-        self._data, self._first_batch_size, self._patch_size = prepared
-        self._batch_size = self._batch_size_changes[-1][1] if self._batch_size_changes else self._first_batch_size
+        self._data, self._batch_size, self._patch_size = prepared
         yield self._history.note(self._data.hold_out.explain())
         weights = class_weights_for(config.class_weights, self._data.class_counts())
         strides = [grid.stride for grid in network.description.output_grids]
         loss = build_loss(config, weights, strides).to(start.device)
-        precision = self._precision_changes[-1][1] if self._precision_changes else start.precision
-        learner = Learner(network, config, loss, start.device, precision)
+        learner = Learner(network, config, loss, start.device, start.precision)
+        rng = np.random.default_rng([config.random_state, _TRAINING_RANDOM])
+        steps = CarefulSteps(learner, self._data, rng, self._batch_size, None if self._resume else self._past)
         if self._resume is not None:
-            yield from self._go_on(learner, self._resume)
-        self._learner = learner
+            yield from self._go_on(learner, steps, self._resume)
+        self._learner, self._steps = learner, steps
         self._validations.begin(self._time.seconds)
         self._time.begin_steps()
         if self._time.until is not None and self._time.seconds > self._time.until / 2:
@@ -260,80 +256,23 @@ class Trainer:
                 "give more --seconds",
                 "warning",
             )
-        return learner
+        return learner, steps
 
     # --- one step -----------------------------------------------------------------------------------------
 
-    def _step(self, learner: Learner) -> Iterator[Event]:
+    def _step(self, steps: CarefulSteps) -> Iterator[Event]:
         rate = self._config.learning_rate * self._schedule.factor
-        outcome = self._learn(learner, rate)
-        if outcome is None:
-            yield self._use_less_memory()
-            return
-        self._schedule.advance()
-        self._time.end_step()
-        self._history.step(self.step, self._time.seconds, outcome.loss, rate)
-        self._plateau.add(outcome.loss)
-        self._plan()
-        yield from self._look_after(learner, outcome)
-        yield Stepped(self.step, outcome.loss, rate, self._time.seconds, self._seconds_left(), loss_terms=outcome.terms)
-
-    def _learn(self, learner: Learner, rate: float) -> Outcome | None:
-        """One step; None where memory ran out, and then as if it had never begun."""
-        recorded = dict(self._past.batch_size_changes) if self._past else {}
-        if recorded.get(self.step, self._batch_size) < self._batch_size:
-            self._batch_size = recorded[self.step]
-            self._batch_size_changes.append((self.step, self._batch_size))
-        before = self._rng.bit_generator.state
-        try:
-            batch = self._data.batch(self._rng, self._batch_size)
-            return learner.learn(batch, rate, seed=int(self._rng.integers(2**63)))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._rng.bit_generator.state = before
-            return None
-
-    def _use_less_memory(self) -> Note:
-        if self._batch_size == 1:
-            raise self._too_large()
-        self._batch_size //= 2
-        self._batch_size_changes.append((self.step, self._batch_size))
-        if self._start.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return self._history.note(f"out of memory: going on with {self._batch_size} patches in a step", "warning")
-
-    def _too_large(self) -> DeviceError:
-        return DeviceError(
-            f"{self._start.device} ran out of memory with patches of {self._patch_size} voxels (Z Y X), one in a step; "
-            "give a smaller train.patch_size, fewer network.filters, or --device cpu"
-        )
-
-    def _look_after(self, learner: Learner, outcome: Outcome) -> Iterator[Note]:
-        """What to do about steps that were not finite."""
-        self._bad_steps.count(outcome.is_bad)
-        if self._bad_steps.persist or self._falls_back_now():
-            self._bad_steps.forgive()
-            if learner.precision == "float32":
-                raise TrainingError(
-                    "the loss was not finite in several steps in a row; lower train.learning_rate "
-                    f"(now {self._config.learning_rate:g}) and train again"
-                )
-            before = learner.precision
-            learner.fall_back()
-            self._precision_changes.append((self.step, "float32"))
-            yield self._history.note(f"the loss was not finite in {before}: going on in float32", "warning")
-        elif self._bad_steps.worth_telling(self.step):
-            yield self._history.note(
-                f"{self._bad_steps.total} of {self.step} steps were not finite and were skipped; if it goes on, lower "
-                f"train.learning_rate (now {self._config.learning_rate:g}) or set train.precision to float32",
-                "warning",
-            )
-
-    def _falls_back_now(self) -> bool:
-        """Whether the repeated run fell back after this step, and this one has not."""
-        recorded = self._past.precision_changes if self._past else ()
-        return self.step in dict(recorded) and self.step not in dict(self._precision_changes)
+        outcome, warnings = steps.take(self.step, rate)
+        if outcome is not None:
+            self._schedule.advance()
+            self._time.end_step()
+            self._history.step(self.step, self._time.seconds, outcome.loss, rate)
+            self._plateau.add(outcome.loss)
+            self._plan()
+        yield from (self._history.note(text, "warning") for text in warnings)
+        if outcome is not None:
+            now, left = self._time.seconds, self._seconds_left()
+            yield Stepped(self.step, outcome.loss, rate, now, left, loss_terms=outcome.terms)
 
     # --- when it ends -------------------------------------------------------------------------------------
 
@@ -445,10 +384,10 @@ class Trainer:
             seconds=self._time.seconds,
             device=str(self._start.device),
             precision=self._start.precision,
-            precision_changes=tuple(self._precision_changes),
+            precision_changes=tuple(self._steps.precision_changes),
             threads=self._threads or torch.get_num_threads(),
-            batch_size=self._first_batch_size,
-            batch_size_changes=tuple(self._batch_size_changes),
+            batch_size=self._batch_size,
+            batch_size_changes=tuple(self._steps.batch_size_changes),
             patch_size=self._patch_size,
             schedule=tuple(self._schedule.knots),
             validated_steps=tuple(self._validations.done),
@@ -463,28 +402,26 @@ class Trainer:
         tensors, learnt = learner.to_state()
         values = {
             "learner": learnt,
-            "rng": checkpoint.pack_generator(self._rng),
+            "steps": self._steps.to_state(),
             "schedule": self._schedule.to_state(),
             "seconds": self._time.seconds,
             "until": self._time.until,
             "best": self._best.to_state(),
             "plateau": self._plateau.to_state(),
-            "bad_steps": self._bad_steps.to_state(),
             "validated": self._validations.done,
             "recorded_validations": self._validations.recorded,
         }
         return TrainingState(tensors, values)
 
-    def _go_on(self, learner: Learner, model: TrainedModel) -> Iterator[Note]:
+    def _go_on(self, learner: Learner, steps: CarefulSteps, model: TrainedModel) -> Iterator[Note]:
         """Stand where the run stood that left this model; the model's weights are the best so far."""
         assert model.state is not None  # __init__ checked
         tensors, values = model.state.tensors, model.state.values
         learner.restore(tensors, values["learner"])
-        self._rng = checkpoint.unpack_generator(values["rng"])
+        steps.restore(values["steps"])
         self._schedule.restore(values["schedule"])
         self._best.restore(values["best"], model.network)
         self._plateau.restore(values["plateau"])
-        self._bad_steps.restore(values["bad_steps"])
         self._validations.restore(values["validated"], values["recorded_validations"])
         yield self._history.note(f"going on after step {self.step}")
         now, before = self._config, model.recipe.train
