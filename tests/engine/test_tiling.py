@@ -207,6 +207,17 @@ def test_planned_tiles_respect_memory_and_size(shape: Triple, memory: int) -> No
     assert voxels <= LARGEST_TILE
 
 
+@pytest.mark.parametrize("shape", [(160, 232, 160), (300, 1024, 1024), (20, 512, 512)])
+def test_planned_tiles_have_the_wanted_halo_wherever_they_are_cut(shape: Triple) -> None:
+    footprint = Footprint(stride=(4, 4, 4), full_halo=(42, 42, 42), shrink=(0, 0, 0), smallest=(4, 4, 4))
+    tile = plan_tile(shape, footprint, memory_of=lambda zyx: math.prod(zyx), memory=10**9)
+    grid = TileGrid(shape, footprint, tile)
+
+    assert footprint.wanted_halo == (16, 16, 16)
+    for size, extent, halo in zip(grid.tile, shape, grid.halo, strict=True):
+        assert size >= extent or halo == 16
+
+
 def test_memory_below_the_smallest_tile_is_refused() -> None:
     with pytest.raises(ConfigError, match="memory = 0 MB is less than"):
         _plan((50, 50, 50), SMALL_UNET, memory=6000)

@@ -64,7 +64,7 @@ def plan_tile(
         np.stack(np.meshgrid(*(axis[:, k] for axis in axes), indexing="ij"), -1).reshape(-1, 3) for k in range(3)
     )
     voxels = sizes.prod(1)
-    # a halo that is capped costs little work: take one only where no tile with a full halo fits
+    # a halo that is capped costs little work: take one only where no tile with the wanted halo fits
     work = counts.prod(1) * (voxels + TILE_OVERHEAD) + capped.any(1) * 2**60
     least = int(voxels.min())
     limit = max(largest, least)
@@ -84,9 +84,9 @@ def plan_tile(
 
 
 def _choices(i: int, shape: Triple, footprint: Footprint, halo: Halo, overlap: float, box: Box) -> NDArray[np.int64]:
-    """Rows of tile size, number of tiles along axis `i`, and whether the halo is less than the full one.
+    """Rows of tile size, number of tiles along axis `i`, and whether the halo is less than the wanted one.
 
-    For each number the smallest size that has the full halo, or else the largest.
+    For each number the smallest size that has the wanted halo, or else the largest.
     """
     smallest, stride, shrink = footprint.smallest[i], footprint.stride[i], footprint.shrink[i]
     longest = min(footprint.legal_output(shape)[i], max(smallest, LONGEST_SIDE - shrink))
@@ -95,7 +95,7 @@ def _choices(i: int, shape: Triple, footprint: Footprint, halo: Halo, overlap: f
         tile = output + shrink
         dropped = footprint.auto_halo((tile, tile, tile))[i] if halo == "auto" else halo[i]
         axis = tile_axis(i, shape, footprint, tile, dropped, overlap, box)
-        capped = halo == "auto" and output < shape[i] and dropped < footprint.full_halo[i]
+        capped = halo == "auto" and output < shape[i] and dropped < footprint.wanted_halo[i]
         if axis.step >= 1 and not (capped and axis.count in choices):
             choices[axis.count] = (tile, axis.count, capped)
     if not choices:

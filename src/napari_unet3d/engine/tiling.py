@@ -98,7 +98,12 @@ class Footprint:
         """
         output = _map3(lambda i: tile[i] - self.shrink[i])
         room = _map3(lambda i: max(0, (output[i] - self.stride[i]) // 2))
-        return _map3(lambda i: min(self.full_halo[i], LARGEST_HALO, output[i] // 3, room[i]))
+        return _map3(lambda i: min(self.wanted_halo[i], output[i] // 3, room[i]))
+
+    @property
+    def wanted_halo(self) -> tuple[int, int, int]:
+        """The halo that a large enough tile gets on its own (Z Y X)."""
+        return _map3(lambda i: min(self.full_halo[i], LARGEST_HALO))
 
 
 @dataclass(frozen=True, eq=False)
