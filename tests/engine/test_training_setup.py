@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -172,3 +172,10 @@ def test_hold_out_of_an_earlier_run_stays(make_volume: Make) -> None:
     state = first.data.hold_out.to_state()
     _, other = prepare(network, volume, hold_out_state=state, seed=99, validation=0.5)
     assert other.data.hold_out.to_state() == state
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_patch_too_small_for_its_levels_is_refused(norm: Literal["batch", "instance"]) -> None:
+    network = build_network(UNetConfig(levels=5, filters=2, norm=norm))
+    with pytest.raises(ConfigError, match=r"network\.levels = 5 .* use fewer levels"):
+        prepare(network, volume_of((12, 16, 16)))

@@ -105,7 +105,7 @@ class PatchSampler:
         self._border = border
         self._margin = margin
         self._volumes = [_VolumeVoxels(values, self._ids, volume, margin) for volume, values in enumerate(self.labels)]
-        self._shapes = shapes
+        self.shapes = shapes
         self._fresh: list[tuple[AnnotatedUnit, NDArray[np.intp]]] = []
         self._tables = self._tabulate()
 
@@ -192,7 +192,7 @@ class PatchSampler:
 
     def _around(self, rng: np.random.Generator, unit: AnnotatedUnit, voxel: int) -> Patch:
         labels = self.labels[unit.volume]
-        size = self._shapes[unit.axis]
+        size = self.shapes[unit.axis]
         place = np.unravel_index(voxel, labels.shape)
         centre = []
         for position, extent, n, border in zip(place, labels.shape, size, self._border, strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -128,7 +129,8 @@ def prepare_data(
         batch_size = 1 if device.type == "cpu" else _GPU_BATCH
     else:
         batch_size = config.batch_size
-    return Prepared(data, batch_size, _patch_shapes(network.description, config, volumes[0].image.shape)[0])
+    _check_statistics(network.description, sampler.shapes, batch_size)
+    return Prepared(data, batch_size, sampler.shapes[0])
 
 
 def _open_sources(
@@ -184,6 +186,20 @@ def _sampler(
         border=network.description.margin,
         margin=margin_for(volumes[0].image.voxel_size),
     )
+
+
+def _check_statistics(network: Description, shapes: Mapping[Orientation, Triple], batch_size: int) -> None:
+    """Refuse patches that leave a single voxel to normalise over."""
+    if network.config.norm not in ("batch", "instance"):
+        return
+    patches = batch_size if network.config.norm == "batch" else 1
+    for shape in shapes.values():
+        if patches * math.prod(network.shapes(shape)[-1].encoder) == 1:
+            raise ConfigError(
+                f"network.levels = {network.config.levels} leaves one voxel of a patch of {shape} (Z Y X) on the "
+                f"coarsest level, too few for network.norm = {network.config.norm}; use fewer levels, a larger "
+                "train.patch_size or network.norm = group"
+            )
 
 
 def _patch_shapes(network: Description, config: TrainConfig, extent: Sequence[int]) -> dict[Orientation, Triple]:
