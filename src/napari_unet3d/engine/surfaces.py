@@ -94,7 +94,7 @@ def _distances(start: NDArray[np.bool_], end: NDArray[np.bool_], edges: NDArray[
         return np.full(count, math.inf)
     if count > _MANY * start.size:
         box = ndimage.find_objects((start | end).view(np.uint8))[0]
-        return ndimage.distance_transform_edt(~end[box], sampling=edges)[start[box]]
+        return np.asarray(ndimage.distance_transform_edt(~end[box], sampling=edges)[start[box]])
     # on lattice points nodes that are not shrunk to their content answer up to four times faster
     tree = KDTree(np.argwhere(end) * edges, leafsize=32, compact_nodes=False, balanced_tree=False)
     return np.asarray(tree.query(np.argwhere(start) * edges)[0])
