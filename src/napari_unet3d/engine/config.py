@@ -325,7 +325,7 @@ class NormalizeConfig(Config):
 class AugmentConfig(Config):
     """Random changes of each training patch (Çiçek 2016, section 3, and more)."""
 
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.3
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of patches that are deformed (rotated, scaled, warped); flips and grey values vary in all."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest rotation about each axis, degrees; for flat voxels only about the axis across the planes."""
