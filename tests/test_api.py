@@ -12,6 +12,7 @@ import pytest
 
 import napari_unet3d
 from napari_unet3d import api
+from napari_unet3d.api import training
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNetConfig
 from napari_unet3d.engine.errors import ConfigError, DataError, FileError, TrainingError
@@ -91,7 +92,7 @@ def test_default_network_takes_channels_and_classes_from_the_data(scene: Any) ->
     labels[1, :4, :4] = 9
     model = api.train(np.stack([image, image]), labels, config=QUICK.updated(steps=1), network="fast")
     assert (model.in_channels, model.label_ids) == (2, (1, 2, 9))
-    assert model.recipe.network == api._settled_network(None, {}, [], model)
+    assert model.recipe.network == training._settled_network(None, {}, [], model)
 
 
 def test_settings_override_the_preset(scene: Any) -> None:
@@ -199,7 +200,7 @@ def test_file_is_saved_meanwhile_with_all_that_resuming_needs(start: Any, files:
             model = api.load_model(files / "model.safetensors")
             assert (model.state is None) is (event.step == 6 and len(saved) == 4)
     assert saved == [2, 4, 6, 6]
-    assert api._SAVE_EVERY < 15
+    assert training._SAVE_EVERY < 15
 
 
 def test_full_disk_meanwhile_is_a_warning(start: Any, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +212,7 @@ def test_full_disk_meanwhile_is_a_warning(start: Any, files: Path, monkeypatch: 
             raise FileError("cannot write model.safetensors: No space left on device; free some space")
         return save_model(*arguments)
 
-    monkeypatch.setattr(api, "save_model", full_at_first)
+    monkeypatch.setattr(training, "save_model", full_at_first)
     events = list(hurried(start()))
     warnings = [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
     assert len(warnings) == 2
@@ -224,7 +225,7 @@ def test_full_disk_at_the_end_is_an_error_that_leaves_the_model(start: Any, monk
     def full(*_: Any) -> None:
         raise FileError("cannot write model.safetensors: No space left on device; free some space")
 
-    monkeypatch.setattr(api, "save_model", full)
+    monkeypatch.setattr(training, "save_model", full)
     run = start()
     with pytest.raises(FileError, match="No space left"):
         list(run)
@@ -260,7 +261,7 @@ def test_error_in_training_outweighs_one_in_saving(start: Any, monkeypatch: pyte
     for event in run:
         if isinstance(event, Stepped):
             break
-    monkeypatch.setattr(api, "save_model", full)
+    monkeypatch.setattr(training, "save_model", full)
     monkeypatch.setattr(Learner, "learn", broken)
     with pytest.raises(TrainingError, match="the first error"):
         list(run)

@@ -315,7 +315,7 @@ WRITING = ["train", "predict", "probabilities", "uncertainty", "evaluate", "info
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs are checked before the engine is asked for anything."""
-    for name in ("Trainer", "Predictor", "evaluate_labels"):
+    for name in ("training.Trainer", "prediction.Predictor", "evaluation.evaluate_labels"):
         monkeypatch.delattr(f"napari_unet3d.api.{name}")
 
 

@@ -17,7 +17,10 @@ from napari_unet3d.engine.progress import Inbox, Stop
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on POSIX")
 
 # saves after every step, so that being killed in the middle of writing is likely
-SAVING_ALWAYS = "import sys; from napari_unet3d import api, cli; api._SAVE_EVERY = 0.0; sys.exit(cli.main())"
+SAVING_ALWAYS = (
+    "import sys; from napari_unet3d import cli; from napari_unet3d.api import training; "
+    "training._SAVE_EVERY = 0.0; sys.exit(cli.main())"
+)
 
 
 def start(folder: Path, *program: str, network: tuple[str, ...]) -> subprocess.Popen[str]:

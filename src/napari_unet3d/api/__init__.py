@@ -1,0 +1,26 @@
+"""The headless verbs: what the command line, notebooks and the docks' workers call.
+
+Images and labels are paths or arrays (NumPy, zarr, dask): Z Y X, images also C Z Y X, 2D images Y X.
+Unlike the other packages, importing this one imports torch: each of its names needs it.
+"""
+
+from __future__ import annotations
+
+from napari_unet3d.api.evaluation import evaluate
+from napari_unet3d.api.prediction import PredictionStopped, predict, predict_events
+from napari_unet3d.api.sources import read_annotated
+from napari_unet3d.api.training import DEFAULT_PRESET, TrainingRun, train, train_events
+from napari_unet3d.engine.model_file import load_model
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "PredictionStopped",
+    "TrainingRun",
+    "evaluate",
+    "load_model",
+    "predict",
+    "predict_events",
+    "read_annotated",
+    "train",
+    "train_events",
+]

@@ -1,0 +1,141 @@
+"""Applying a model to an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet3d.api.sources import ImageSource, PathLike, as_volume, check_apart, found_non_finite
+from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.config import PredictConfig
+from napari_unet3d.engine.model_file import load_model
+from napari_unet3d.engine.nonfinite import watched
+from napari_unet3d.engine.prediction_io import PredictionOutputs
+from napari_unet3d.engine.predictor import Predictor
+from napari_unet3d.engine.progress import Box, Event, Finished, Inbox
+from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.io.files import open_output
+from napari_unet3d.io.output import OutputWriter
+
+
+def predict(
+    model: TrainedModel | PathLike,
+    image: ImageSource,
+    *,
+    config: PredictConfig | None = None,
+    voxel_size: VoxelSize | None = None,
+    axes: str | None = None,
+) -> NDArray[np.unsignedinteger]:
+    """Label ids of an image.
+
+    Parameters
+    ----------
+    model
+        A trained model or its file.
+    image
+        With the model's channels.
+    config
+        Settings; default `PredictConfig()`.
+    voxel_size, axes
+        Instead of what the image file says.
+
+    Returns
+    -------
+    NDArray
+        Z Y X (Y X for a 2D image), uint8, or uint16 where ids exceed 255.
+
+    Raises
+    ------
+    UNet3dError
+        If the model file or image cannot be used, or memory or device are not there.
+    """
+    model = load_model(model) if isinstance(model, str | os.PathLike) else model
+    volume = as_volume(image, voxel_size=voxel_size, axes=axes)
+    labels = np.zeros(volume.shape, _label_dtype(model))
+    for _ in Predictor(model, config).run(volume, PredictionOutputs(labels)):
+        pass
+    return labels[0] if volume.spatial_dims == 2 else labels
+
+
+def predict_events(
+    model: TrainedModel,
+    image: ImageSource,
+    out: PathLike | None,
+    *,
+    probabilities: PathLike | None = None,
+    uncertainty: PathLike | None = None,
+    config: PredictConfig | None = None,
+    voxel_size: VoxelSize | None = None,
+    axes: str | None = None,
+    inbox: Inbox | None = None,
+) -> Generator[Event, None, None]:
+    """Predict into files, block by block; the files appear at the end, complete, or not at all.
+
+    Parameters
+    ----------
+    model, image, config, voxel_size, axes
+        As for `predict`.
+    out, probabilities, uncertainty
+        Files for label ids, class probabilities (C Z Y X float32) and uncertainty (Z Y X float32, 0..1).
+    inbox
+        For `Stop`, `Pause` and `Resume`.
+
+    Raises
+    ------
+    UNet3dError
+        As `predict`, or if a file cannot be written.
+    """
+    check_apart([path for path in (out, probabilities, uncertainty) if path is not None], [image])
+    volume, watch = watched(as_volume(image, voxel_size=voxel_size, axes=axes))
+    watches = [watch]
+    predictor = Predictor(model, config)
+    names = {entry.id: entry.name for entry in model.classes}
+    with ExitStack() as files:
+
+        def opened(path: PathLike | None, dtype: Any, channels: int = 0) -> _Blocks | None:
+            if path is None:
+                return None
+            writer = open_output(path, volume.shape, dtype, volume, channels=channels, class_names=names)
+            return _Blocks(files.enter_context(writer))
+
+        outputs = PredictionOutputs(
+            opened(out, _label_dtype(model)),
+            opened(probabilities, np.float32, len(model.classes)),
+            opened(uncertainty, np.float32),
+        )
+        last: Event | None = None
+        for event in predictor.run(volume, outputs, inbox):
+            if isinstance(event, Finished):
+                last = event
+                if event.reason == "stopped":
+                    raise PredictionStopped
+            else:
+                yield event
+            yield from found_non_finite(watches)
+    if last is not None:
+        yield last
+
+
+class PredictionStopped(Exception):
+    """`Stop` arrived in the middle of a prediction into files; nothing was written."""
+
+
+class _Blocks:
+    """Item assignment on an `OutputWriter`."""
+
+    def __init__(self, writer: OutputWriter) -> None:
+        self._writer = writer
+
+    def __setitem__(self, index: tuple[slice, ...], block: NDArray[Any], /) -> None:
+        z, y, x = index[-3:]
+        box: Box = (z, y, x)
+        self._writer.write(box, block)
+
+
+def _label_dtype(model: TrainedModel) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if max(model.label_ids) <= 255 else np.uint16

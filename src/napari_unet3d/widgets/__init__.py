@@ -1,0 +1,1 @@
+"""The docks of napari and what lies behind them."""

@@ -1,0 +1,1 @@
+"""The only bridge between napari layers and the engine's volumes. Knows no Qt and no torch."""
