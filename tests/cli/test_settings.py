@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_unet3d.cli.options import joined_pairs, parse_memory, parse_triple
-from napari_unet3d.cli.settings import dump_yaml, gather, parse_assignment, read_config
+from napari_unet3d.cli.settings import gather, parse_assignment, read_config
 from napari_unet3d.engine.config import AugmentConfig, Recipe, RunRecord, TrainConfig, UNetConfig
 from napari_unet3d.engine.errors import ConfigError
+from napari_unet3d.engine.recipe_text import dump_yaml
 
 RECORD = RunRecord(
     steps=3,

@@ -14,13 +14,14 @@ from rich.table import Table
 
 from napari_unet3d.cli.options import parse_triple
 from napari_unet3d.cli.progress import duration, make_console
-from napari_unet3d.cli.settings import Settings, dump_yaml, gather
+from napari_unet3d.cli.settings import Settings, gather
 from napari_unet3d.cli.text_file import check_text_output, write_text
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import NetworkConfig, Recipe, Triple
 from napari_unet3d.engine.describe import Description, describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.networks.presets import network_config, network_presets
+from napari_unet3d.engine.recipe_text import dump_yaml
 
 if TYPE_CHECKING:
     from napari_unet3d.engine.trained_model import TrainedModel

@@ -5,19 +5,16 @@ Later ones win: preset < configuration file < ``--set`` < options of their own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from napari_unet3d.engine.config import RunRecord, TrainConfig, UNetConfig, validated
 from napari_unet3d.engine.errors import ConfigError, FileError
 from napari_unet3d.engine.networks.presets import network_config, network_presets
+from napari_unet3d.engine.recipe_text import SECTIONS, check_sections, parse_recipe, parse_yaml
 
-_SECTIONS: Final = ("network", "train", "record")
 _BUDGET: Final = ("seconds", "steps")
 
 
@@ -131,11 +128,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise FileError(f"{path} is no text file; --config needs YAML, as written by info --recipe") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read ({error.strerror}); check --config") from None
-    found = _parse_yaml(text, str(path))
-    if not isinstance(found, dict) or not found:
-        raise ConfigError(f"{path} holds no settings; it needs some of the sections {', '.join(_SECTIONS)}")
-    _check_sections(found, _SECTIONS, str(path))
-    return {name: section for name, section in found.items() if section is not None}
+    return parse_recipe(text, str(path))
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -150,33 +143,12 @@ def parse_assignment(text: str) -> dict[str, Any]:
     path = name.strip().split(".")
     if not equals or not all(path):
         raise ConfigError(f"--set {text!r} is not of the form section.field=value, such as network.levels=3")
-    nested: Any = _parse_yaml(value, f"--set {text}")
+    nested: Any = parse_yaml(value, f"--set {text}")
     for part in reversed(path):
         nested = {part: nested}
-    _check_sections(nested, _SECTIONS[:2], f"--set {text}")
+    check_sections(nested, SECTIONS[:2], f"--set {text}")
     found: dict[str, Any] = nested
     return found
-
-
-def _check_sections(found: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    for name, section in found.items():
-        if name not in known:
-            raise ConfigError(f"{where}: unknown setting {str(name)!r}; known here: {', '.join(known)}")
-        if section is not None and not isinstance(section, dict):
-            raise ConfigError(f"{where}: {name} = {section!r} needs fields, such as {name}.{_example(name)}")
-    _check_names(found, where)
-
-
-def _example(section: str) -> str:
-    return {"network": "levels", "train": "steps", "record": "steps"}[section]
-
-
-def _check_names(found: Mapping[Any, Any], where: str) -> None:
-    for name, value in found.items():
-        if not isinstance(name, str):
-            raise ConfigError(f"{where}: the name {name!r} is no text; names of settings are words")
-        if isinstance(value, dict):
-            _check_names(value, where)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,45 +169,3 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
         both_nested = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[name] = _overlaid(old, value) if both_nested else value  # type: ignore[arg-type]
     return result
-
-
-# --- YAML -------------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 values: ``off`` is a word here and ``1e-3`` a number, unlike in PyYAML."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  as in PyYAML
-
-
-for _kind, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), _first)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "wrong nesting"
-        raise ConfigError(f"{where} is no valid YAML{line} ({problem}); correct it") from None
-
-
-class _Dumper(yaml.SafeDumper):
-    """Lists in one line."""
-
-
-_Dumper.add_representer(
-    list, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
-)
-
-
-def dump_yaml(values: Mapping[str, Any]) -> str:
-    """YAML that `read_config` reads back to the same values."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -1,13 +1,45 @@
-"""Sizes of training patches: flat where slices are flat."""
+"""Sizes of training patches: flat where slices are flat. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, Literal
 
 from napari_unet3d.engine.config import Triple
+from napari_unet3d.engine.describe import Description
 
 Orientation = int | None
 """Axis (0 = Z) along which a patch is thin, or None for a cube."""
+
+_THICKNESS: Final = 12
+_PATCH_VOXELS: Final = 12 * 80 * 80
+"""Voxels of a slab across a slice, and of a patch; see docs/decisions/patches.md."""
+
+_VALID_OUTPUT: Final = 24
+"""Side of the output of a patch for networks without padding."""
+
+
+def planned_patches(
+    network: Description, patch_size: Triple | Literal["auto"], extent: Sequence[int]
+) -> dict[Orientation, Triple]:
+    """Input sizes of patches: as configured, or slabs no thicker than what the network sees across a slice.
+
+    Parameters
+    ----------
+    patch_size
+        `TrainConfig.patch_size`; grows to what the network can take.
+    extent
+        Z Y X voxels of the volume (the largest along each axis, of several).
+    """
+    axes = (0, 1, 2, None)
+    if patch_size != "auto":
+        return dict.fromkeys(axes, network.legal_shape(patch_size))
+    if any(network.margin):
+        side = 2 * max(network.margin) + _VALID_OUTPUT
+        return dict.fromkeys(axes, network.legal_shape((side, side, side)))
+    seen = [2 * (axis.context - axis.feature_radius) + 1 for axis in network.geometry]
+    z, y, x = (min(_THICKNESS, reach) for reach in seen)
+    return patch_shapes((z, y, x), _PATCH_VOXELS, network.total_stride, extent)
 
 
 def patch_shapes(thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]) -> dict[Orientation, Triple]:

@@ -17,19 +17,12 @@ from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.holdout import HoldOut, margin_for
 from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.normalize import Normalization
-from napari_unet3d.engine.patch_shapes import Orientation, patch_shapes
+from napari_unet3d.engine.patch_shapes import Orientation, planned_patches
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Event, Preparing
 from napari_unet3d.engine.sampling import PatchSampler
 from napari_unet3d.engine.training_data import TrainingData, known_labels
 from napari_unet3d.engine.volume import AnnotatedVolume
-
-_THICKNESS: Final = 12
-_PATCH_VOXELS: Final = 12 * 80 * 80
-"""Voxels of a slab across a slice, and of a patch; see docs/decisions/patches.md."""
-
-_VALID_OUTPUT: Final = 24
-"""Side of the output of a patch for networks without padding."""
 
 _GPU_BATCH: Final = 4
 _KEPT_SHARE: Final = 0.4
@@ -182,7 +175,7 @@ def _sampler(
     return PatchSampler(
         training,
         label_ids,
-        shapes=_patch_shapes(network.description, config, extent),
+        shapes=planned_patches(network.description, config.patch_size, extent),
         border=network.description.margin,
         margin=margin_for(volumes[0].image.voxel_size),
     )
@@ -200,16 +193,3 @@ def _check_statistics(network: Description, shapes: Mapping[Orientation, Triple]
                 f"coarsest level, too few for network.norm = {network.config.norm}; use fewer levels, a larger "
                 "train.patch_size or network.norm = group"
             )
-
-
-def _patch_shapes(network: Description, config: TrainConfig, extent: Sequence[int]) -> dict[Orientation, Triple]:
-    """Input sizes of patches: as configured, or slabs no thicker than what the network sees across a slice."""
-    axes = (0, 1, 2, None)
-    if config.patch_size != "auto":
-        return dict.fromkeys(axes, network.legal_shape(config.patch_size))
-    if any(network.margin):
-        side = 2 * max(network.margin) + _VALID_OUTPUT
-        return dict.fromkeys(axes, network.legal_shape((side, side, side)))
-    seen = [2 * (axis.context - axis.feature_radius) + 1 for axis in network.geometry]
-    z, y, x = (min(_THICKNESS, reach) for reach in seen)
-    return patch_shapes((z, y, x), _PATCH_VOXELS, network.total_stride, extent)
