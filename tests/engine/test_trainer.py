@@ -15,8 +15,10 @@ from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.metrics import class_scores, confusion_matrix
 from napari_unet3d.engine.progress import (
     Annotate,
+    AnnotationTaken,
     Event,
     Finished,
+    HeldOut,
     Inbox,
     Note,
     Pause,
@@ -31,7 +33,7 @@ from napari_unet3d.engine.progress import (
     TrainLonger,
     Validated,
 )
-from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel
 from napari_unet3d.engine.volume import AnnotatedVolume, Volume
 
 Make = Callable[..., Any]
@@ -299,10 +301,14 @@ def test_new_annotation_is_learnt_next(make_trainer: Make, monkeypatch: pytest.M
     box = (slice(2, 22), slice(4, 5), slice(2, 18))  # a slice across Y
     painted = np.full((20, 1, 16), 2, np.uint8)
     trainer = make_trainer(inbox=inbox, augment={"probability": 0.0, "flips": False})
+    taken = []
     for event in trainer.fit():
         if isinstance(event, Stepped) and event.step == 3:
             assert not any(_is_across_y(target) for target in targets)
             inbox.put(Annotate(0, box, painted))
+        elif isinstance(event, AnnotationTaken):
+            taken.append((event.volume, event.box, event.step))
+    assert taken == [(0, box, 3)]
     assert _is_across_y(targets[3])
 
 
@@ -327,6 +333,22 @@ def test_held_out_slices_stay_held_out(make_trainer: Make) -> None:
                 )
                 inbox.put(Annotate(0, (slice(23, 24), slice(0, 9), slice(0, 9)), np.ones((1, 9, 9), np.uint8)))
     assert len(seen) == 1
+
+
+def test_what_is_held_out_is_told_before_the_first_step(make_trainer: Make) -> None:
+    trainer = make_trainer(steps=1)
+    events = [event for event in trainer.fit() if isinstance(event, HeldOut | Stepped)]
+    assert [type(event) for event in events] == [HeldOut, Stepped]
+    assert len(events[0].slices) == 1
+    assert events[0].slices == trainer.model().recipe.record.held_out
+
+
+def test_classes_carry_the_names_they_were_given(make_trainer: Make) -> None:
+    nucleus = ClassInfo(id=2, name="nucleus", colour="#ff00ff")
+    trainer = make_trainer(steps=1, named_classes=[nucleus, ClassInfo(id=7, name="unused", colour="#000000")])
+    list(trainer.fit())
+    assert [entry.name for entry in trainer.model().classes] == ["background", "nucleus"]
+    assert trainer.model().classes[1] == nucleus
 
 
 def test_unknown_classes_are_left_out(make_trainer: Make) -> None:

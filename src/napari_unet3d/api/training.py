@@ -16,7 +16,7 @@ from napari_unet3d.engine.model_file import check_model_output, save_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import NonFiniteWatch, watched
 from napari_unet3d.engine.progress import Event, Finished, Inbox, Note, Saved, Stepped
-from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel
 from napari_unet3d.engine.trainer import Trainer
 from napari_unet3d.engine.volume import AnnotatedVolume, common_label_ids
 
@@ -139,6 +139,7 @@ def train_events(
     resume: TrainedModel | None = None,
     weights_from: TrainedModel | None = None,
     keep_state: bool = False,
+    named_classes: Sequence[ClassInfo] = (),
     inbox: Inbox | None = None,
 ) -> TrainingRun:
     """A training run, ready to be iterated over; a budget of seconds counts from this call.
@@ -170,6 +171,8 @@ def train_events(
         A model whose weights to begin with.
     keep_state
         Whether the finished file keeps what resuming needs.
+    named_classes
+        Names and colours of label ids; ids without an entry get default ones.
     inbox
         For commands to the running training.
 
@@ -203,6 +206,7 @@ def train_events(
         start=weights_from,
         resume=resume,
         record=record,
+        named_classes=named_classes,
         started_at=started,
     )
     return TrainingRun(trainer, path, keep_state, notes, watches)

@@ -98,6 +98,23 @@ class Previewed:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """What is not trained on but measured on: (volume, axis, index) of each slice, and a sentence about it."""
+
+    slices: tuple[tuple[int, int, int], ...]
+    explanation: str
+
+
+@dataclass(frozen=True)
+class AnnotationTaken:
+    """Painted labels of a box were taken over; steps after `step` may train on them."""
+
+    volume: int
+    box: Box
+    step: int
+
+
+@dataclass(frozen=True)
 class Paused:
     """Training waits for `Resume`."""
 
@@ -131,7 +148,20 @@ class Finished:
     seconds: float = 0.0
 
 
-Event: TypeAlias = Started | Note | Preparing | Stepped | Validated | Previewed | Paused | Saved | Predicted | Finished
+Event: TypeAlias = (
+    Started
+    | Note
+    | Preparing
+    | HeldOut
+    | AnnotationTaken
+    | Stepped
+    | Validated
+    | Previewed
+    | Paused
+    | Saved
+    | Predicted
+    | Finished
+)
 
 
 # --- commands ---------------------------------------------------------------------------------------------

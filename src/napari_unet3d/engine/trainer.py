@@ -22,9 +22,11 @@ from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.plane_predictor import PlanePredictor
 from napari_unet3d.engine.progress import (
     Annotate,
+    AnnotationTaken,
     Command,
     Event,
     Finished,
+    HeldOut,
     Inbox,
     Note,
     Pause,
@@ -42,7 +44,7 @@ from napari_unet3d.engine.run_history import RunHistory
 from napari_unet3d.engine.schedule import Replay, Schedule
 from napari_unet3d.engine.threads import limited_threads
 from napari_unet3d.engine.time_budget import TimeBudget
-from napari_unet3d.engine.trained_model import TrainedModel, TrainingState
+from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel, TrainingState
 from napari_unet3d.engine.training_data import TrainingData
 from napari_unet3d.engine.training_setup import prepare_data
 from napari_unet3d.engine.training_start import settle
@@ -72,6 +74,8 @@ class Trainer:
         A model with training state, to go on exactly where it stood.
     record
         A recorded run to repeat step by step.
+    named_classes
+        Names and colours of label ids; ids without an entry get default ones.
     started_at
         Moment from which a budget of seconds counts (`clock` time); by default that of the call of `fit`.
     clock
@@ -97,6 +101,7 @@ class Trainer:
         start: TrainedModel | None = None,
         resume: TrainedModel | None = None,
         record: RunRecord | None = None,
+        named_classes: Sequence[ClassInfo] = (),
         started_at: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -110,7 +115,7 @@ class Trainer:
         self._inbox = inbox or Inbox()
         self._resume = resume
         self._past = resume.recipe.record if resume else record
-        self._start = settle(volumes, network, config, resume or start, self._past)
+        self._start = settle(volumes, network, config, resume or start, self._past, named_classes)
         self._from_weights = start is not None or bool(self._past and self._past.from_weights)
         self._threads = config.threads or (record.threads if record else None)
 
@@ -149,8 +154,8 @@ class Trainer:
         Yields
         ------
         Event
-            `Started`, `Preparing` while features are computed, `Stepped` after every step, `Validated`, `Previewed`,
-            `Paused` and `Note` where there is cause, `Finished` at the end.
+            `Started`, `Preparing` while features are computed, `HeldOut`, `Stepped` after every step, `Validated`,
+            `AnnotationTaken`, `Previewed`, `Paused` and `Note` where there is cause, `Finished` at the end.
 
         Raises
         ------
@@ -239,6 +244,7 @@ class Trainer:
         )
         self._data, self._batch_size, self._patch_size = prepared
         yield self._history.note(self._data.hold_out.explain())
+        yield self._held_out()
         weights = class_weights_for(config.class_weights, self._data.class_counts())
         strides = [grid.stride for grid in network.description.output_grids]
         loss = build_loss(config, weights, strides).to(start.device)
@@ -341,7 +347,11 @@ class Trainer:
 
     def _obey(self, command: Command, planes: PlanePredictor) -> Iterator[Event]:
         if isinstance(command, Annotate):
+            before = self._data.hold_out.units
             unknown = self._data.annotate(command)
+            yield AnnotationTaken(command.volume, command.box, self.step)
+            if self._data.hold_out.units != before:
+                yield self._held_out()
             if unknown:
                 yield self._history.note(
                     f"classes {unknown} were not painted when training began and are left out; stop and train again",
@@ -368,6 +378,9 @@ class Trainer:
                 if not isinstance(command, Pause):
                     yield from self._obey(command, planes)
                 yield from self._show_previews(planes)
+
+    def _held_out(self) -> HeldOut:
+        return HeldOut(self._data.hold_out.slices, self._data.hold_out.explain())
 
     def _extend(self, command: TrainLonger) -> None:
         """Raise the learning rate again, for as long as asked from now on."""

@@ -39,6 +39,7 @@ def settle(
     config: TrainConfig,
     origin: TrainedModel | None,
     past: RunRecord | None,
+    named: Sequence[ClassInfo] = (),
 ) -> TrainingStart:
     """Settle classes, network, normalisation, device and precision.
 
@@ -50,6 +51,8 @@ def settle(
         The model to begin with.
     past
         Record of the run to repeat or to go on with.
+    named
+        Names and colours of label ids, which go before those of `origin` and before default ones.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def settle(
     choice = choose_device(config.device)
     return TrainingStart(
         label_ids=label_ids,
-        classes=origin.classes if origin else default_classes(label_ids),
+        classes=_named(origin.classes if origin else default_classes(label_ids), named),
         network=_network(network, config, origin),
         normalization=(
             origin.normalization if origin else fit_normalization([v.image for v in volumes], config.normalize)
@@ -81,6 +84,11 @@ def settle(
         is_fresh=origin is None,
         notes=tuple(notes),
     )
+
+
+def _named(classes: Sequence[ClassInfo], named: Sequence[ClassInfo]) -> tuple[ClassInfo, ...]:
+    given = {entry.id: entry for entry in named}
+    return tuple(given.get(entry.id, entry) for entry in classes)
 
 
 def _network(config: NetworkConfig, train: TrainConfig, origin: TrainedModel | None) -> Network:
