@@ -36,6 +36,7 @@ from monai.networks.nets import BasicUNet, DynUNet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from napari_unet3d.engine.classes import default_classes
 from napari_unet3d.engine.config import PredictConfig, Recipe, TrainConfig
 from napari_unet3d.engine.device import DTYPES, autocast, choose_device, choose_precision, memory_format
 from napari_unet3d.engine.losses import build_loss
@@ -44,7 +45,7 @@ from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.normalize import fit_normalization
 from napari_unet3d.engine.prediction_io import PredictionOutputs
 from napari_unet3d.engine.predictor import Predictor
-from napari_unet3d.engine.trained_model import TrainedModel, default_classes
+from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.volume import IGNORE_INDEX, Volume
 
 CLASSES: Final = 3

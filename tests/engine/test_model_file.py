@@ -15,21 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.classes import ClassInfo, default_classes
 from napari_unet3d.engine.config import Recipe, RunRecord, TrainConfig
 from napari_unet3d.engine.errors import FileError, ModelFileError
 from napari_unet3d.engine.model_file import check_model_output, load_model, read_versions, save_model
 from napari_unet3d.engine.networks.build import build_network
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.normalize import ChannelNormalization, Normalization
-from napari_unet3d.engine.trained_model import (
-    ClassInfo,
-    History,
-    StepRecord,
-    TrainedModel,
-    TrainingState,
-    ValidationRecord,
-    default_classes,
-)
+from napari_unet3d.engine.trained_model import History, StepRecord, TrainedModel, TrainingState, ValidationRecord
 
 KEY = "napari_unet3d"
 NETWORK = network_config("fast", levels=2, filters=2, feature_scales=(1.0,), feature_voxel=(2.5, 1.0, 1.0))

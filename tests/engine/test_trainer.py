@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.errors import ConfigError, DataError, DeviceError, TrainingError
 from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.metrics import class_scores, confusion_matrix
@@ -33,7 +34,7 @@ from napari_unet3d.engine.progress import (
     TrainLonger,
     Validated,
 )
-from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel
+from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.volume import AnnotatedVolume, Volume
 
 Make = Callable[..., Any]
@@ -339,8 +340,9 @@ def test_what_is_held_out_is_told_before_the_first_step(make_trainer: Make) -> N
     trainer = make_trainer(steps=1)
     events = [event for event in trainer.fit() if isinstance(event, HeldOut | Stepped)]
     assert [type(event) for event in events] == [HeldOut, Stepped]
-    assert len(events[0].slices) == 1
-    assert events[0].slices == trainer.model().recipe.record.held_out
+    (told,) = of_kind(HeldOut, events)
+    assert len(told.slices) == 1
+    assert told.slices == trainer.model().recipe.record.held_out
 
 
 def test_classes_carry_the_names_they_were_given(make_trainer: Make) -> None:

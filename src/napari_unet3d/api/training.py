@@ -10,13 +10,14 @@ from typing import Any, Final
 
 from napari_unet3d.api.sources import ImageSource, LabelSource, PathLike, check_apart, found_non_finite, read_annotated
 from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig
 from napari_unet3d.engine.errors import ConfigError, FileError, UNet3dError
 from napari_unet3d.engine.model_file import check_model_output, save_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import NonFiniteWatch, watched
 from napari_unet3d.engine.progress import Event, Finished, Inbox, Note, Saved, Stepped
-from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel
+from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.trainer import Trainer
 from napari_unet3d.engine.volume import AnnotatedVolume, common_label_ids
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from napari_unet3d.demo import files
 from napari_unet3d.demo.head import AXIS_NAMES, CLASS_NAMES, DemoVolume
+from napari_unet3d.engine.classes import default_classes
 from napari_unet3d.engine.config import RunRecord
 from napari_unet3d.engine.metrics import ClassEvaluation, Evaluation
-from napari_unet3d.engine.trained_model import TrainedModel, default_classes
+from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.volume import NOT_ANNOTATED
 
 COLOURS: Final = {entry.id: entry.colour for entry in default_classes(tuple(CLASS_NAMES))}

@@ -12,6 +12,7 @@ import torch
 from napari_unet3d.engine.best_model import BestModel
 from napari_unet3d.engine.careful_steps import CarefulSteps, too_large
 from napari_unet3d.engine.class_weights import class_weights_for
+from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import NetworkConfig, Recipe, RunRecord, TrainConfig, Triple
 from napari_unet3d.engine.device import DTYPES
 from napari_unet3d.engine.errors import ConfigError, TrainingError
@@ -44,7 +45,7 @@ from napari_unet3d.engine.run_history import RunHistory
 from napari_unet3d.engine.schedule import Replay, Schedule
 from napari_unet3d.engine.threads import limited_threads
 from napari_unet3d.engine.time_budget import TimeBudget
-from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel, TrainingState
+from napari_unet3d.engine.trained_model import TrainedModel, TrainingState
 from napari_unet3d.engine.training_data import TrainingData
 from napari_unet3d.engine.training_setup import prepare_data
 from napari_unet3d.engine.training_start import settle

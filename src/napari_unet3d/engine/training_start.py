@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import torch
 
+from napari_unet3d.engine.classes import ClassInfo, default_classes
 from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig
 from napari_unet3d.engine.device import DeviceChoice, Precision, choose_device, choose_precision
 from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.networks.build import Network, build_network
 from napari_unet3d.engine.normalize import Normalization, fit_normalization
-from napari_unet3d.engine.trained_model import ClassInfo, TrainedModel, default_classes
+from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.training_setup import network_for
 from napari_unet3d.engine.volume import AnnotatedVolume, common_label_ids
 
