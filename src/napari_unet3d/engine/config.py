@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import ConfigError
@@ -98,10 +98,15 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> Sequence[str]:
 # --- networks ---------------------------------------------------------------------------------------------
 
 
-class UNetConfig(Config):
-    """A U-Net in two or three dimensions (Ronneberger 2015, Çiçek 2016 and relatives)."""
+def label_count(classes: int, head: Literal["softmax", "sigmoid"]) -> int:
+    """Label ids, the background included, that a head with `classes` channels tells apart."""
+    return classes + 1 if head == "sigmoid" or classes == 1 else classes
 
-    kind: Literal["unet"] = "unet"
+
+class NetworkSettings(Config):
+    """What all networks have in common; the families are `UNetConfig` and `UNet3PlusConfig`."""
+
+    kind: str
     """Family of the network."""
     dimensions: Literal[2, 3] = 3
     """2: works plane by plane; 3: works on volumes."""
@@ -109,6 +114,9 @@ class UNetConfig(Config):
     """Channels of the image."""
     classes: PositiveInt = 2
     """Output channels, one for each class; 1 means one sigmoid channel for two classes."""
+    neighbours: Annotated[int, Field(ge=0, le=16)] = 0
+    """Planes on each side that a two-dimensional network sees beside its own, as further channels (2.5D); at the ends
+    of the volume the last plane is repeated."""
     levels: Annotated[int, Field(ge=1, le=8)] = 3
     """Resolution levels, the bottleneck included."""
     filters: PositiveInt | tuple[PositiveInt, ...] = 16
@@ -121,18 +129,6 @@ class UNetConfig(Config):
     strides: Literal["auto"] | PerLevel = "auto"
     """Down-sampling from each level to the next: one number, or an entry for each of the levels - 1 steps.
     auto: 2, and 1 along an axis that is still coarser than twice the finest."""
-    pooling: Literal["max", "average", "convolution"] = "max"
-    """How a level is brought to the next lower resolution. convolution: a convolution with kernel = stride,
-    as many filters as before and no non-linearity."""
-    upsampling: Literal["nearest", "linear", "transposed"] = "nearest"
-    """How a level is brought back up: repeating voxels, linear interpolation or a transposed convolution with
-    kernel = stride."""
-    up_channels: Literal["keep", "level"] = "keep"
-    """Channels after a transposed convolution: as before it, or those of the level it arrives at."""
-    up_bias: bool = True
-    """Whether transposed convolutions have a bias."""
-    up_norm_activation: bool = False
-    """Whether normalisation and activation follow a transposed convolution."""
     norm: Literal["none", "batch", "instance", "group"] = "batch"
     """Normalisation after each convolution."""
     norm_groups: PositiveInt = 8
@@ -141,42 +137,21 @@ class UNetConfig(Config):
     """Added to the variance by normalisation."""
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Weight of the newest batch in the running statistics of batch normalisation."""
+    norm_statistics: Literal["running", "batch"] = "running"
+    """What batch normalisation uses when predicting. running: the statistics gathered in training; batch: those of
+    the tile at hand (Çiçek 2016), which then decide together with all voxels around."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh"] = "relu"
     """Non-linearity after each convolution."""
     negative_slope: Annotated[float, Field(ge=0)] = 0.01
     """Slope of leaky_relu below zero."""
-    dropout: Fraction | tuple[Fraction, ...] = 0.0
-    """Share of channels dropped in training (whole channels at a time): one number, or one for each level
-    of the encoder, finest first."""
-    decoder_dropout: Fraction | tuple[Fraction, ...] | None = None
-    """The same for the levels of the decoder, finest first (levels - 1 entries); empty: as in the encoder."""
-    dropout_place: Literal["between_convolutions", "after_block", "after_pooling_and_concatenation"] = "after_block"
-    """Where dropout acts. between_convolutions: after all but the last convolution of a block; after_block:
-    on what a block hands on, skip included; after_pooling_and_concatenation: after the pooling that leaves
-    a level (the coarsest level's entry is then unused) and after the concatenation that enters a decoder
-    block."""
     initialization: Literal["kaiming", "xavier", "truncated_normal", "framework"] = "kaiming"
     """How weights start. kaiming: normal, deviation gain / sqrt(inputs), with gain sqrt(2) (less for
     leaky_relu) in front of a non-linearity and 1 elsewhere; xavier: normal, deviation sqrt(2 / (inputs +
     outputs)); truncated_normal: deviation 0.1, cut at 0.2; biases start at 0. framework: the default of
     PyTorch."""
-    padding: Literal["same", "valid"] = "same"
-    """same: output as large as the input, zeros beyond the border; valid: only voxels with full context
-    (Çiçek 2016), skips cropped to their centre."""
-    bias: bool = True
-    """Whether convolutions have a bias; the heads always have one."""
-    double_before_pooling: bool = False
-    """All but the last convolution of an encoder block, bottleneck included, have half its filters (Çiçek
-    2016)."""
-    extra_block: bool = False
-    """A further block before the first, with the filters, kernel and convolutions of the first level."""
-    concatenation: Literal["skip_first", "up_first"] = "skip_first"
-    """Order of the channels where skip and up-sampled path meet."""
-    residual: bool = False
-    """Add the input of each block in front of its last non-linearity (He 2016), through a 1 x 1 x 1
-    convolution where the channels differ."""
     deep_supervision: bool = False
-    """Extra 1 x 1 x 1 heads on the coarser decoder levels (not on the bottleneck), used in training only."""
+    """Extra heads on the coarser levels, used in training only. In a U-Net they are 1 x 1 x 1, on all decoder
+    levels; in a UNet3+ they stand on the bottleneck too, and are interpolated to the resolution of the image."""
     features: Literal["none", "scale_space"] = "none"
     """Fixed filters in front of the network. scale_space: Gaussian-derivative features over several
     scales."""
@@ -187,35 +162,41 @@ class UNetConfig(Config):
     size."""
 
     @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
-        per_level = {
-            "filters": (self.filters, self.levels),
-            "convolutions": (self.convolutions, self.levels),
-            "kernel": (self.kernel, self.levels),
-            "strides": (self.strides, self.levels - 1),
-            "dropout": (self.dropout, self.levels),
-            "decoder_dropout": (self.decoder_dropout, self.levels - 1),
-        }
-        for name, (value, needed) in per_level.items():
-            if isinstance(value, tuple) and len(value) != needed:
-                raise ValueError(
-                    f"{name} has {len(value)} entries but levels = {self.levels} needs {needed}; "
-                    f"change {name} or levels"
-                )
+    def _check_levels(self) -> Self:
+        self._check_entries("filters", "convolutions", "kernel", needed=self.levels)
+        self._check_entries("strides", needed=self.levels - 1)
         even = [size for kernel in self.kernel_per_level for size in kernel if size % 2 == 0]
         if even:
             raise ValueError(
                 f"kernel has the even size {even[0]}; it needs odd sizes, such as {even[0] + 1}, so that "
                 "the output stays on the input's voxels"
             )
+        if self.neighbours and self.dimensions == 3:
+            raise ValueError(
+                f"neighbours = {self.neighbours} needs dimensions = 2; a three-dimensional network sees them anyway"
+            )
         return self
+
+    def _check_entries(self, *names: str, needed: int) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != needed:
+                raise ValueError(
+                    f"{name} has {len(value)} entries but levels = {self.levels} needs {needed}; "
+                    f"change {name} or levels"
+                )
 
     @property
     def body_channels(self) -> int:
-        """Channels that enter the first convolution: the image's, or its features'."""
+        """Channels of the body's input: the image's, or its features'."""
         if self.features == "none":
             return self.in_channels
         return self.in_channels * (1 + FEATURES_PER_SCALE * len(self.feature_scales))
+
+    @property
+    def first_channels(self) -> int:
+        """Channels that enter the first convolution: the body's, of a plane and its neighbours."""
+        return self.body_channels * (1 + 2 * self.neighbours)
 
     @property
     def filters_per_level(self) -> tuple[int, ...]:
@@ -239,19 +220,7 @@ class UNetConfig(Config):
         """Z Y X stride from every level to the next, finest first; ``auto`` counts as 2."""
         return _triples(2 if self.strides == "auto" else self.strides, self.levels - 1, self.dimensions)
 
-    @property
-    def encoder_dropout_per_level(self) -> tuple[float, ...]:
-        """Dropout of every encoder level, finest first."""
-        return _spread(self.dropout, self.levels)
-
-    @property
-    def decoder_dropout_per_level(self) -> tuple[float, ...]:
-        """Dropout of every decoder level, finest first."""
-        if self.decoder_dropout is None:
-            return self.encoder_dropout_per_level[:-1]
-        return _spread(self.decoder_dropout, self.levels - 1)
-
-    def for_voxels(self, voxel_size: VoxelSize) -> UNetConfig:
+    def for_voxels(self, voxel_size: VoxelSize) -> Self:
         """The configuration with ``auto`` kernels and strides settled for a voxel size.
 
         A level is flat along an axis (kernel 1, stride 1) while its voxels are more than twice as long
@@ -276,8 +245,132 @@ class UNetConfig(Config):
         )
 
 
-NetworkConfig: TypeAlias = UNetConfig
+class UNetConfig(NetworkSettings):
+    """A U-Net in two or three dimensions (Ronneberger 2015, Çiçek 2016 and relatives)."""
+
+    kind: Literal["unet"] = "unet"
+    """Family of the network."""
+    pooling: Literal["max", "average", "convolution"] = "max"
+    """How a level is brought to the next lower resolution. convolution: a convolution with kernel = stride,
+    as many filters as before and no non-linearity."""
+    upsampling: Literal["nearest", "linear", "transposed"] = "nearest"
+    """How a level is brought back up: repeating voxels, linear interpolation or a transposed convolution with
+    kernel = stride."""
+    up_channels: Literal["keep", "level"] = "keep"
+    """Channels after a transposed convolution: as before it, or those of the level it arrives at."""
+    up_bias: bool = True
+    """Whether transposed convolutions have a bias."""
+    up_norm_activation: bool = False
+    """Whether normalisation and activation follow a transposed convolution."""
+    dropout: Fraction | tuple[Fraction, ...] = 0.0
+    """Share of channels dropped in training (whole channels at a time): one number, or one for each level
+    of the encoder, finest first."""
+    decoder_dropout: Fraction | tuple[Fraction, ...] | None = None
+    """The same for the levels of the decoder, finest first (levels - 1 entries); empty: as in the encoder."""
+    dropout_place: Literal["between_convolutions", "after_block", "after_pooling_and_concatenation"] = "after_block"
+    """Where dropout acts. between_convolutions: after all but the last convolution of a block; after_block:
+    on what a block hands on, skip included; after_pooling_and_concatenation: after the pooling that leaves
+    a level (the coarsest level's entry is then unused) and after the concatenation that enters a decoder
+    block."""
+    padding: Literal["same", "valid"] = "same"
+    """same: output as large as the input, zeros beyond the border; valid: only voxels with full context
+    (Çiçek 2016), skips cropped to their centre."""
+    bias: bool = True
+    """Whether convolutions have a bias; the heads always have one."""
+    double_before_pooling: bool = False
+    """All but the last convolution of an encoder block, bottleneck included, have half its filters (Çiçek
+    2016)."""
+    extra_block: bool = False
+    """A further block before the first, with the filters, kernel and convolutions of the first level."""
+    concatenation: Literal["skip_first", "up_first"] = "skip_first"
+    """Order of the channels where skip and up-sampled path meet."""
+    residual: bool = False
+    """Add the input of each block in front of its last non-linearity (He 2016), through a 1 x 1 x 1
+    convolution where the channels differ."""
+
+    @model_validator(mode="after")
+    def _check_dropout(self) -> Self:
+        self._check_entries("dropout", needed=self.levels)
+        self._check_entries("decoder_dropout", needed=self.levels - 1)
+        return self
+
+    @property
+    def encoder_dropout_per_level(self) -> tuple[float, ...]:
+        """Dropout of every encoder level, finest first."""
+        return _spread(self.dropout, self.levels)
+
+    @property
+    def decoder_dropout_per_level(self) -> tuple[float, ...]:
+        """Dropout of every decoder level, finest first."""
+        if self.decoder_dropout is None:
+            return self.encoder_dropout_per_level[:-1]
+        return _spread(self.decoder_dropout, self.levels - 1)
+
+
+class UNet3PlusConfig(NetworkSettings):
+    """A U-Net with full-scale skips (Huang 2020, "UNet 3+"): every decoder level joins all levels."""
+
+    kind: Literal["unet3plus"] = "unet3plus"
+    """Family of the network."""
+    levels: Annotated[int, Field(ge=2, le=8)] = 5
+    """Resolution levels, the bottleneck included."""
+    filters: PositiveInt | tuple[PositiveInt, ...] = 64
+    """Filters of the encoder's first level (doubled from level to level), or one number for each level."""
+    branch_filters: PositiveInt | None = None
+    """Filters to which each level is brought before all are joined; empty: those of the first level."""
+    dropout: Fraction = 0.0
+    """Share of channels dropped in training after every encoder block."""
+    guidance: bool = False
+    """A classifier on the bottleneck that says which classes are present, and holds back the others."""
+    guidance_dropout: Fraction = 0.5
+    """Share of channels dropped in training in front of this classifier."""
+
+    @property
+    def padding(self) -> Literal["same"]:
+        """The output is as large as the input, zeros counting beyond the border."""
+        return "same"
+
+    @property
+    def filters_per_branch(self) -> int:
+        """Filters to which each level is brought before all are joined."""
+        return self.branch_filters or self.filters_per_level[0]
+
+    @property
+    def decoder_filters(self) -> int:
+        """Channels of every decoder level: one branch from each level."""
+        return self.filters_per_branch * self.levels
+
+    @property
+    def unet(self) -> UNetConfig:
+        """The U-Net with the same encoder, and with the same kind of convolutions."""
+        shared = {name: getattr(self, name) for name in NetworkSettings.model_fields if name != "kind"}
+        return UNetConfig(**shared, upsampling="linear", dropout=self.dropout)
+
+
+NetworkConfig: TypeAlias = UNetConfig | UNet3PlusConfig
 """Configuration of any network."""
+
+
+def network_class(kind: str) -> type[NetworkConfig]:
+    """The configuration class of a family of networks.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such family.
+    """
+    if kind not in _FAMILIES:
+        raise ConfigError(f"network.kind = {kind!r}: there is no such family; known: {', '.join(_FAMILIES)}")
+    return _FAMILIES[kind]
+
+
+_FAMILIES: Final[Mapping[str, type[NetworkConfig]]] = {"unet": UNetConfig, "unet3plus": UNet3PlusConfig}
+
+
+def _family(values: Any) -> str | None:
+    """Family of a configuration, or of plain values, in which a U-Net need not be named."""
+    kind = values.get("kind", "unet") if isinstance(values, Mapping) else getattr(values, "kind", None)
+    return kind if isinstance(kind, str) else None
 
 
 T = TypeVar("T")
@@ -349,6 +442,32 @@ class AugmentConfig(Config):
     """Largest standard deviation of added Gaussian blur, in edges of the finest voxel axis."""
 
 
+LossName: TypeAlias = Literal[
+    "cross_entropy",
+    "dice",
+    "generalised_dice",
+    "iou",
+    "focal",
+    "ms_ssim",
+    "cross_entropy_dice",
+    "cross_entropy_generalised_dice",
+    "hybrid",
+]
+
+LOSS_TERMS: Final[Mapping[LossName, tuple[str, ...]]] = {
+    "cross_entropy": ("cross_entropy",),
+    "dice": ("dice",),
+    "generalised_dice": ("generalised_dice",),
+    "iou": ("iou",),
+    "focal": ("focal",),
+    "ms_ssim": ("ms_ssim",),
+    "cross_entropy_dice": ("cross_entropy", "dice"),
+    "cross_entropy_generalised_dice": ("cross_entropy", "generalised_dice"),
+    "hybrid": ("focal", "ms_ssim", "iou"),
+}
+"""Terms that each loss adds up."""
+
+
 class TrainConfig(Config):
     """How a network is trained."""
 
@@ -358,10 +477,13 @@ class TrainConfig(Config):
     """Optimiser steps. With neither seconds nor steps, training stops when it stops improving."""
     patience: PositiveInt | None = None
     """Stop after so many validations without improvement. Empty: 10 where there is no other budget, else never."""
-    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal"] = "cross_entropy_dice"
-    """What is minimised over annotated voxels."""
+    loss: LossName = "cross_entropy_dice"
+    """What is minimised over annotated voxels. hybrid: focal + multi-scale SSIM + IoU (Huang 2020). ms_ssim and hybrid
+    compare windows of 11 voxels a side, so paint whole areas for them."""
+    loss_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Weights of the terms of a combined loss, as its name lists them (hybrid: focal, MS-SSIM, IoU); empty: 1 each."""
     focal_gamma: Annotated[float, Field(ge=0)] = 2.0
-    """Exponent of the focal loss."""
+    """Exponent of the focal loss, hybrid included."""
     class_weights: Literal["off", "balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = "off"
     """Weights of the classes in cross-entropy and focal loss: off, balanced by frequency, or one for each class."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -396,6 +518,26 @@ class TrainConfig(Config):
     """Random changes of each patch."""
     normalize: NormalizeConfig = NormalizeConfig()
     """How grey values become network input."""
+
+    @property
+    def loss_terms(self) -> dict[str, float]:
+        """Weight of each term of the loss, those of weight 0 left out."""
+        terms = LOSS_TERMS[self.loss]
+        weights = self.loss_weights or (1.0,) * len(terms)
+        return {name: weight for name, weight in zip(terms, weights, strict=True) if weight > 0}
+
+    @model_validator(mode="after")
+    def _check_loss_weights(self) -> Self:
+        terms = LOSS_TERMS[self.loss]
+        given = self.loss_weights
+        if given and len(given) != len(terms):
+            raise ValueError(
+                f"loss_weights has {len(given)} entries but loss = {self.loss} has the terms {', '.join(terms)}; "
+                f"give {len(terms)}, or none for equal weights"
+            )
+        if given and not any(given):
+            raise ValueError(f"loss_weights = {given} leaves nothing to learn from; make one of them positive")
+        return self
 
     @model_validator(mode="after")
     def _check_budget(self) -> Self:
@@ -477,7 +619,9 @@ class RunRecord(Config):
 class Recipe(Config):
     """The whole configuration that produced, or will produce, a model."""
 
-    network: NetworkConfig = UNetConfig()
+    network: Annotated[
+        Annotated[UNetConfig, Tag("unet")] | Annotated[UNet3PlusConfig, Tag("unet3plus")], Discriminator(_family)
+    ] = UNetConfig()
     """The network."""
     train: TrainConfig = TrainConfig()
     """The training."""
