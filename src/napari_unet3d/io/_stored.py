@@ -86,6 +86,22 @@ class StoredArray:
         )
 
 
+@dataclass(frozen=True)
+class TimeAxis:
+    """A time axis in front of Z Y X.
+
+    Parameters
+    ----------
+    length
+        Number of time points.
+    seconds
+        From one to the next; None where that is not known.
+    """
+
+    length: int
+    seconds: float | None = None
+
+
 def same_size(first: VoxelSize, second: VoxelSize) -> bool:
     """Whether two voxel sizes agree to one part in a thousand; pixels agree with pixels only."""
     if (first.unit == "pixel") != (second.unit == "pixel"):

@@ -6,7 +6,7 @@ A NIfTI array is X Y Z (time) (channels) with X fastest in the file, which is Z 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias, cast
@@ -20,14 +20,18 @@ from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.volume import LazyArray, Volume
 from napari_unet3d.io._axes import check_length, given_axes
 from napari_unet3d.io._lazy import ScaledArray
-from napari_unet3d.io._stored import StoredArray, unit_factor
+from napari_unet3d.io._stored import StoredArray, TimeAxis, unit_factor
 
 Header: TypeAlias = Any  # nibabel's header classes carry no type hints
 
 _Nifti1Header: Any = nibabel.Nifti1Header
 _Nifti2Header: Any = nibabel.Nifti2Header
 _UNIT_NAMES: Final = {"um": "micron", "mm": "mm", "m": "meter"}
+_Extension: Any = nibabel.nifti1.Nifti1Extension
+_SECONDS: Final = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+_COMMENT: Final = 6
 _LONGEST_NIFTI1_AXIS: Final = 32767
+_CLASS_TITLE: Final = "Label classes"
 
 
 def read_nifti(path: Path, axes: str | None = None) -> StoredArray:
@@ -92,7 +96,49 @@ def _geometry(
     return VoxelSize(z, y, x, unit), affine
 
 
-def write_nifti(path: Path, array: NDArray[Any], axes: str, image: Volume) -> None:
+def nifti_voxel_size(path: Path) -> VoxelSize | None:
+    """The voxel size alone, from the header; None where it is degenerate."""
+    image = cast(Any, nibabel.load(path))
+    return _geometry(image.header, np.asarray(image.affine, dtype=np.float64), "XYZ")[0]
+
+
+def nifti_seconds(path: Path) -> float | None:
+    """Time between two volumes, from the header; None where it tells none."""
+    header = cast(Any, nibabel.load(path)).header
+    step = float(header["pixdim"][4])
+    factor = _SECONDS.get(header.get_xyzt_units()[1])
+    return step * factor if factor is not None and np.isfinite(step) and step > 0 else None
+
+
+def nifti_label_names(path: Path) -> dict[int, str] | None:
+    """Names of label ids as `write_nifti` stores them; None for an image that does not say it is labels.
+
+    Labels without names give an empty mapping.
+    """
+    header = cast(Any, nibabel.load(path)).header
+    if header.get_intent()[0] != "label":
+        return None
+    for extension in header.extensions:
+        if extension.get_code() != _COMMENT:
+            continue
+        content = extension.get_content()
+        text = content if isinstance(content, str) else bytes(content).decode("utf-8", "replace")
+        title, *lines = text.rstrip("\0").splitlines() or [""]
+        if title == _CLASS_TITLE:
+            pairs = (line.partition("\t") for line in lines)
+            return {int(number): name for number, _, name in pairs if number.isdecimal()}
+    return {}
+
+
+def write_nifti(
+    path: Path,
+    array: NDArray[Any],
+    axes: str,
+    image: Volume,
+    *,
+    time: TimeAxis | None = None,
+    class_names: Mapping[int, str] | None = None,
+) -> None:
     """Write labels or maps with the geometry of `image`.
 
     Parameters
@@ -102,18 +148,23 @@ def write_nifti(path: Path, array: NDArray[Any], axes: str, image: Volume) -> No
     array
         In the order `axes`; may be a memory map, one plane at a time is read.
     axes
-        ``"ZYX"`` or ``"YX"``, with C in front for channels; these become the fourth NIfTI axis.
+        ``"ZYX"`` or ``"YX"``, with C in front for channels or T for time; these become the fourth NIfTI axis.
     image
         Where the geometry comes from; an image from NIfTI gives its header, so that qform, sform, their
         codes, units and zooms are the same bits.
+    time
+        The time axis, where there is one.
+    class_names
+        Names of label ids, kept as a comment in the header's extension.
     """
     order = "".join(a for a in image.source["axes"] if a in "XYZ") if "header" in image.source else "XYZ"
-    if "Z" not in order and "C" in axes:
-        order += "Z"  # channels are the fourth axis, so there must be a third
+    fourth = axes[0] if axes[0] in "CT" else ""
+    if "Z" not in order and fourth:
+        order += "Z"  # there must be a third axis before the fourth
     if "Z" in order and "Z" not in axes:
         array = np.expand_dims(array, axes.index("Y"))
         axes = axes.replace("Y", "ZY")
-    letters = order + "C" if "C" in axes else order
+    letters = order + fourth
     in_memory_order = array.transpose([axes.index(axis) for axis in reversed(letters)])
     header = _header(image, in_memory_order.shape[::-1])
     header.set_data_dtype(array.dtype)
@@ -121,11 +172,18 @@ def write_nifti(path: Path, array: NDArray[Any], axes: str, image: Volume) -> No
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"], header["cal_max"] = 0, 0
     header["descrip"] = b""
-    header["vox_offset"] = header.single_vox_offset
+    if time is not None:
+        header["pixdim"][4] = time.seconds or 1
+        header.set_xyzt_units(header.get_xyzt_units()[0], "sec" if time.seconds else "unknown")
+    if class_names:
+        lines = [f"{i}\t{' '.join(name.split())}" for i, name in sorted(class_names.items())]
+        header.extensions.append(_Extension(_COMMENT, "\n".join([_CLASS_TITLE, *lines]).encode()))
+    offset = header.single_vox_offset + int(header.extensions.get_sizeondisk())
+    header["vox_offset"] = offset
     dtype = header.get_data_dtype()
     with _opened(path) as file:
         header.write_to(file)
-        file.write(bytes(header.single_vox_offset - file.tell()))
+        file.write(bytes(offset - file.tell()))
         for index in np.ndindex(in_memory_order.shape[:-2]):
             file.write(np.ascontiguousarray(in_memory_order[index], dtype=dtype).data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,7 +15,7 @@ from napari_unet3d.engine.axes import VoxelSize, parse_unit
 from napari_unet3d.engine.errors import ConfigError, FileError
 from napari_unet3d.engine.volume import LazyArray, Volume
 from napari_unet3d.io._axes import check_length, given_axes
-from napari_unet3d.io._stored import StoredArray, unit_factor
+from napari_unet3d.io._stored import StoredArray, TimeAxis, unit_factor
 from napari_unet3d.io.npy import array_axes
 
 _MARKERS: Final = ("zarr.json", ".zgroup", ".zarray")
@@ -26,6 +27,7 @@ _UNIT_NAMES: Final = {
     "cm": "centimeter",
     "m": "meter",
 }
+_SECONDS: Final = {"microsecond": 1e-6, "millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
 _LONGEST_CHUNK: Final = 128
 
 
@@ -49,6 +51,39 @@ def read_zarr(path: Path, axes: str | None = None) -> StoredArray:
     FileError
         If the group holds no image.
     """
+    return read_pyramid(path, axes).levels[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """An image with its smaller levels.
+
+    Parameters
+    ----------
+    levels
+        Full resolution first; all with the same axes.
+    metadata
+        What OME-Zarr says of the group: ``omero`` for display, ``image-label`` for label images; empty for a
+        single array.
+    seconds
+        From one time point to the next, None where the file tells none.
+    """
+
+    levels: tuple[StoredArray, ...]
+    metadata: Mapping[str, Any]
+    seconds: float | None = None
+
+
+def read_pyramid(path: Path, axes: str | None = None) -> Pyramid:
+    """As `read_zarr`, with all levels; the axes of all, and voxel size and affine of each, are settled.
+
+    Smaller levels that are missing from the folder are left out.
+
+    Raises
+    ------
+    FileError
+        If the group holds no image.
+    """
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Group) and _ome(node).get("bioformats2raw.layout"):
         node = node["0"]
@@ -57,26 +92,42 @@ def read_zarr(path: Path, axes: str | None = None) -> StoredArray:
         letters = "".join(str(name)[:1].upper() for name in names)
         if axes is None and len(letters) == node.ndim and set(letters) <= set("TCZYX"):
             axes = letters
-        return StoredArray(cast(LazyArray, node), array_axes(node.shape, axes, path.name), source={"format": "zarr"})
+        stored = StoredArray(cast(LazyArray, node), array_axes(node.shape, axes, path.name), source={"format": "zarr"})
+        return Pyramid((stored,), {})
     ome = _ome(node)
     if "multiscales" not in ome:
         raise FileError(_no_image(path, node, ome))
     multiscale = ome["multiscales"][0]
-    dataset = multiscale["datasets"][0]  # the largest comes first
-    array = node[dataset["path"]]
-    if not isinstance(array, zarr.Array):
-        raise FileError(f"{path}: {dataset['path']!r} is no array; the OME-Zarr metadata is damaged")
-    declared = [_Axis(axis) for axis in multiscale.get("axes", "tczyx"[-array.ndim :])]
-    letters = "".join(axis.letter for axis in declared)
-    check_length(letters, array.shape, path.name)
-    voxel_size, affine = _geometry(
-        declared,
-        [*dataset.get("coordinateTransformations", ()), *multiscale.get("coordinateTransformations", ())],
-    )
-    if axes is not None:
-        letters = given_axes(axes)
+    levels: list[StoredArray] = []
+    for dataset in multiscale["datasets"]:  # the largest comes first
+        array = node.get(dataset["path"])
+        if levels and not isinstance(array, zarr.Array):
+            continue
+        if not isinstance(array, zarr.Array):
+            raise FileError(f"{path}: {dataset['path']!r} is no array; the OME-Zarr metadata is damaged")
+        declared = [_Axis(axis) for axis in multiscale.get("axes", "tczyx"[-array.ndim :])]
+        letters = "".join(axis.letter for axis in declared)
         check_length(letters, array.shape, path.name)
-    return StoredArray(cast(LazyArray, array), letters, voxel_size, affine, {"format": "zarr"})
+        steps = [*dataset.get("coordinateTransformations", ()), *multiscale.get("coordinateTransformations", ())]
+        if not levels:
+            seconds = _seconds(declared, steps)
+        voxel_size, affine = _geometry(declared, steps)
+        if axes is not None:
+            letters = given_axes(axes)
+            check_length(letters, array.shape, path.name)
+        levels.append(StoredArray(cast(LazyArray, array), letters, voxel_size, affine, {"format": "zarr"}))
+    return Pyramid(tuple(levels), ome, seconds)
+
+
+def label_images(path: Path) -> list[Path]:
+    """Folders of the label images that an OME-Zarr image carries; none for an array or a foreign group."""
+    folder = path / "labels"
+    if not is_zarr(folder):
+        return []
+    node = zarr.open(folder, mode="r")
+    names = _ome(node).get("labels", ()) if isinstance(node, zarr.Group) else ()
+    inside = (folder / str(name) for name in names if ".." not in Path(str(name)).parts)
+    return [place for place in inside if folder in place.parents and is_zarr(place)]
 
 
 class _Axis:
@@ -104,6 +155,16 @@ def _no_image(path: Path, group: zarr.Group, ome: Mapping[str, Any]) -> str:
     if not inside:
         return f"{path} is an empty zarr group; give an OME-Zarr image or a zarr array"
     return f"{path} has no OME-Zarr metadata; give one array in it, for example {path / inside[0]}"
+
+
+def _seconds(axes: Sequence[_Axis], transformations: Sequence[Mapping[str, Any]]) -> float | None:
+    letters = "".join(axis.letter for axis in axes)
+    if "T" not in letters:
+        return None
+    i = letters.index("T")
+    factor = _SECONDS.get(axes[i].unit)
+    scales = [step["scale"][i] for step in transformations if step.get("type") == "scale" and "scale" in step]
+    return factor * float(np.prod(scales)) if factor is not None and scales else None
 
 
 def _geometry(
@@ -148,6 +209,7 @@ def create_zarr(
     axes: str,
     image: Volume,
     class_names: Mapping[int, str] | None = None,
+    time: TimeAxis | None = None,
 ) -> Any:
     """A new OME-Zarr 0.5 image of one level; gives its array, to be filled in any order.
 
@@ -160,19 +222,20 @@ def create_zarr(
     dtype
         An unsigned integer type makes the image a label image, unless it has channels.
     axes
-        ``"ZYX"`` or ``"YX"``, with C in front for channels.
+        ``"ZYX"`` or ``"YX"``, with C in front for channels or T for time.
     image
         Gives scale, unit and, where its affine neither rotates nor mirrors, translation.
     class_names
         Names of label ids.
+    time
+        The time axis, where there is one.
     """
     size = image.voxel_size
     unit = {} if size.unit == "pixel" else {"unit": _UNIT_NAMES[size.unit]}
-    entries = [
-        {"name": "c", "type": "channel"} if axis == "C" else {"name": axis.lower(), "type": "space", **unit}
-        for axis in axes
-    ]
-    edges = dict(zip("ZYX", size.zyx, strict=True))
+    seconds = time.seconds if time is not None else None
+    kinds = {"C": {"type": "channel"}, "T": {"type": "time", **({"unit": "second"} if seconds else {})}}
+    entries = [{"name": axis.lower(), **kinds.get(axis, {"type": "space", **unit})} for axis in axes]
+    edges = dict(zip("TZYX", (seconds or 1.0, *size.zyx), strict=True))
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": [edges.get(axis, 1.0) for axis in axes]}]
     origin = _origin(image)
     if any(origin.values()):
@@ -198,7 +261,7 @@ def create_zarr(
         shape=shape,
         dtype=np.dtype(dtype),
         chunks=tuple(
-            1 if axis == "C" else min(length, _LONGEST_CHUNK) for axis, length in zip(axes, shape, strict=True)
+            1 if axis in "CT" else min(length, _LONGEST_CHUNK) for axis, length in zip(axes, shape, strict=True)
         ),
         dimension_names=[axis.lower() for axis in axes],
     )

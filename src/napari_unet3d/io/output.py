@@ -22,7 +22,7 @@ from napari_unet3d.io._paths import (
     reserve,
     temporary_beside,
 )
-from napari_unet3d.io._stored import keeps_z
+from napari_unet3d.io._stored import TimeAxis, keeps_z
 from napari_unet3d.io.nifti import write_nifti
 from napari_unet3d.io.npy import create_npy
 from napari_unet3d.io.ome_zarr import create_zarr
@@ -43,11 +43,13 @@ class OutputWriter:
     shape
         Z Y X.
     dtype
-        uint8 or uint16 for labels, float32 for maps.
+        uint8, uint16 or uint32 for labels, float32 for maps.
     image
         Gives the geometry.
     channels
         Length of a channel axis in front; 0 for none.
+    time
+        A time axis in front; not together with channels.
     class_names
         Names of label ids, where the format has a place for them.
     """
@@ -60,14 +62,17 @@ class OutputWriter:
         image: Volume,
         *,
         channels: int = 0,
+        time: TimeAxis | None = None,
         class_names: Mapping[int, str] | None = None,
     ) -> None:
         self._path = path
         self._image = image
         self._dtype = np.dtype(dtype)
+        assert not (channels and time)
         self._class_names = class_names
-        self._axes = ("C" if channels else "") + ("ZYX" if keeps_z(image) else "YX")
-        lengths = dict(zip("CZYX", (channels, *shape), strict=True))
+        self._time = time
+        self._axes = ("C" if channels else "T" if time else "") + ("ZYX" if keeps_z(image) else "YX")
+        lengths = dict(zip("CTZYX", (channels, time.length if time else 0, *shape), strict=True))
         self._shape = tuple(lengths[axis] for axis in self._axes)
         self._format = file_format(path)
         self._temporary = temporary_beside(path, file_suffix(path))
@@ -78,7 +83,7 @@ class OutputWriter:
         with self._removed_on_error(), quiet(), writing(self._path):
             if self._format == "zarr":
                 self._array = create_zarr(
-                    self._temporary, self._shape, self._dtype, self._axes, self._image, self._class_names
+                    self._temporary, self._shape, self._dtype, self._axes, self._image, self._class_names, self._time
                 )
             else:
                 target = self._temporary if self._format == "npy" else self._spool
@@ -86,7 +91,7 @@ class OutputWriter:
                 reserve(target)
         return self
 
-    def write(self, box: Box, block: NDArray[Any]) -> None:
+    def write(self, box: Box, block: NDArray[Any], time_point: int = 0) -> None:
         """Put a block into the result.
 
         Parameters
@@ -94,18 +99,23 @@ class OutputWriter:
         box
             Z Y X slices.
         block
-            Z Y X, or C Z Y X where there are channels, of the shape of `box`; uint8, uint16 or float32.
+            Z Y X, or C Z Y X where there are channels, of the shape of `box`; of the type given at the start, or
+            one that fits into it.
+        time_point
+            Where there is a time axis.
 
         Raises
         ------
         FileError
             If the disk is full.
         """
-        index: tuple[slice, ...] = box
+        index: tuple[slice | int, ...] = box
         if "Z" not in self._axes:
             index, block = box[1:], block[..., 0, :, :]
         if "C" in self._axes:
             index = (slice(None), *index)
+        elif "T" in self._axes:
+            index = (time_point, *index)
         with writing(self._path):
             self._array[index] = block.astype(self._dtype, casting="same_kind", copy=False)
 
@@ -115,11 +125,12 @@ class OutputWriter:
         if error is not None:
             self._remove()
             return
+        extras: Any = {"time": self._time, "class_names": self._class_names}
         with self._removed_on_error(), quiet(), writing(self._path):
             if self._format == "nifti":
-                write_nifti(self._temporary, self._array, self._axes, self._image)
+                write_nifti(self._temporary, self._array, self._axes, self._image, **extras)
             elif self._format == "tiff":
-                write_tiff(self._temporary, self._array, self._axes, self._image)
+                write_tiff(self._temporary, self._array, self._axes, self._image, **extras)
             self._array = None  # closes the memory map
             self._spool.unlink(missing_ok=True)
             move_into_place(self._temporary, self._path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -16,7 +16,10 @@ from napari_unet3d.engine.axes import VoxelSize, parse_unit
 from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.volume import Volume
 from napari_unet3d.io._axes import check_length, given_axes
-from napari_unet3d.io._stored import StoredArray, unit_factor
+from napari_unet3d.io._stored import StoredArray, TimeAxis, unit_factor
+
+CLASS_NAMESPACE: Final = "napari-unet3d/label-classes"
+"""Of the map annotation with the class names in an OME-TIFF."""
 
 _OME_UNITS: Final = {"angstrom": "Å", "um": "µm"}
 _IMAGEJ_UNITS: Final = {"um": "micron"}
@@ -59,12 +62,21 @@ def read_tiff(path: Path, axes: str | None = None) -> StoredArray:
             array = series.asarray()
         array = array.reshape(shape)
         names = letters if axes is None else given
-        names = letters if axes is None else given
         has_alpha = page.photometric == tifffile.PHOTOMETRIC.RGB and shape[letters.find("S")] == 4
-        is_planar = set(names) <= set("TCSYX")
-        voxel_size = _voxel_size(tif, page, is_planar)
+        voxel_size = _voxel_size(tif, page, _is_planar(names))
         len(tif.pages)  # follows the chain of pages to its end, where a truncated file shows
     return StoredArray(array, names, voxel_size, source={"format": "tiff"}, has_alpha=has_alpha)
+
+
+def tiff_voxel_size(path: Path) -> VoxelSize | None:
+    """The voxel size alone, from the tags of the first page; None where they tell none."""
+    with tifffile.TiffFile(path) as tif:
+        series = tif.series[0]
+        return _voxel_size(tif, series.keyframe, _is_planar(str(series.axes)))
+
+
+def _is_planar(axes: str) -> bool:
+    return set(axes) <= set("TCSYX")
 
 
 def _voxel_size(tif: tifffile.TiffFile, page: tifffile.TiffPage, is_planar: bool) -> VoxelSize | None:
@@ -126,28 +138,40 @@ def _pixel_edges(page: tifffile.TiffPage, unit: str) -> tuple[float | None, floa
     return edges[0], edges[1]
 
 
-def write_tiff(path: Path, array: NDArray[Any], axes: str, image: Volume) -> None:
+def write_tiff(
+    path: Path,
+    array: NDArray[Any],
+    axes: str,
+    image: Volume,
+    *,
+    time: TimeAxis | None = None,
+    class_names: Mapping[int, str] | None = None,
+) -> None:
     """Write labels or maps, compressed page by page.
 
     A name that ends in ``.ome.tif(f)`` gives OME-TIFF, any other an ImageJ TIFF; what the latter cannot hold
-    (4 GiB and more) becomes an OME BigTIFF under the same name.
+    (4 GiB and more, ids above 65535) becomes an OME TIFF under the same name.
 
     Parameters
     ----------
     path
         The new file.
     array
-        uint8, uint16 or float32 in the order `axes`; may be a memory map, one plane at a time is read.
+        uint8, uint16, uint32 or float32 in the order `axes`; may be a memory map, one plane at a time is read.
     axes
-        ``"ZYX"`` or ``"YX"``, with C in front for channels.
+        ``"ZYX"`` or ``"YX"``, with C in front for channels or T for time.
     image
         Gives the voxel size.
+    time
+        The time axis, where there is one.
+    class_names
+        Names of label ids; OME-TIFF keeps them as a map annotation.
     """
     size = image.voxel_size
     has_size = size != VoxelSize()
     is_large = array.nbytes > _LARGEST_CLASSIC
     # tifffile mistakes ImageJ images one voxel wide for lines of samples
-    is_ome = is_large or ".ome." in path.name.lower() or array.shape[-1] == 1
+    is_ome = is_large or ".ome." in path.name.lower() or array.shape[-1] == 1 or array.dtype == np.uint32
     if not is_ome and axes == "CZYX":
         array, axes = np.moveaxis(array, 0, 1), "ZCYX"  # the order of an ImageJ hyperstack
     metadata: dict[str, Any] = {"axes": axes}
@@ -159,6 +183,13 @@ def write_tiff(path: Path, array: NDArray[Any], axes: str, image: Volume) -> Non
     elif has_size:
         metadata |= {"spacing": size.z, "unit": _IMAGEJ_UNITS.get(size.unit, size.unit)}
         resolution = (1 / size.x, 1 / size.y)
+    if time is not None and time.seconds and is_ome:
+        metadata |= {"TimeIncrement": time.seconds, "TimeIncrementUnit": "s"}
+    elif time is not None and time.seconds:
+        metadata["finterval"] = time.seconds
+    if class_names and is_ome:
+        names = {str(i): name for i, name in sorted(class_names.items())}
+        metadata["MapAnnotation"] = {"Namespace": CLASS_NAMESPACE, **names}
     with tifffile.TiffWriter(path, bigtiff=is_large, ome=is_ome, imagej=not is_ome) as tif:
         tif.write(
             _planes(array),
