@@ -113,7 +113,11 @@ class NetworkSettings(Config):
     in_channels: PositiveInt = 1
     """Channels of the image."""
     classes: PositiveInt = 2
-    """Output channels, one for each class; 1 means one sigmoid channel for two classes."""
+    """Output channels, one for each class; 1 means one sigmoid channel for two classes. With the sigmoid head one for
+    each structure, the background not counted."""
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    """How logits become probabilities. softmax: every voxel belongs to one of the classes; sigmoid: each structure is
+    told by itself, and what is none of them (no probability above one half) is background."""
     neighbours: Annotated[int, Field(ge=0, le=16)] = 0
     """Planes on each side that a two-dimensional network sees beside its own, as further channels (2.5D); at the ends
     of the volume the last plane is repeated."""
@@ -185,6 +189,11 @@ class NetworkSettings(Config):
                     f"{name} has {len(value)} entries but levels = {self.levels} needs {needed}; "
                     f"change {name} or levels"
                 )
+
+    @property
+    def label_count(self) -> int:
+        """Label ids that the output tells apart, the background included."""
+        return label_count(self.classes, self.head)
 
     @property
     def body_channels(self) -> int:
