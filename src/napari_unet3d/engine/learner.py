@@ -84,7 +84,7 @@ class Learner:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                loss: LossValue = self._loss(self._outputs(self._network, batch.input), batch.target)
+                loss = self._loss_of(self._network, batch)
             value = float(loss.total.detach())
             has_learnt = math.isfinite(value) and self._update(loss.total)
         finally:  # also when memory runs out
@@ -96,6 +96,11 @@ class Learner:
             self.average.update(self._network)
         terms = {name: float(term.detach()) for name, term in loss.terms.items()}
         return Outcome(value, terms, is_bad=not has_learnt and not self._is_calibrating(value))
+
+    def _loss_of(self, network: Network, batch: Batch) -> LossValue:
+        """What is to become smaller."""
+        loss: LossValue = self._loss(self._outputs(network, batch.input), batch.target)
+        return loss
 
     def _update(self, loss: Tensor) -> bool:
         """Follow the gradient, if it is finite; says whether it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,19 @@ from napari_unet3d.engine.planes import predict_plane
 from napari_unet3d.engine.progress import ClassScore
 from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.training_data import TrainingData
+
+
+class PlaneScores(NamedTuple):
+    """What a validation found."""
+
+    scores: tuple[ClassScore, ...]
+    """Agreement with the held-out annotation, of each class."""
+    mean_iou: float
+    """Mean IoU of the structures; NaN where none is held out."""
+    merit: float
+    """What the best model is chosen by."""
+    agreement: float | None = None
+    """Share of voxels labelled as by a teacher; None without one."""
 
 
 class PlanePredictor:
@@ -47,11 +61,12 @@ class PlanePredictor:
         found: NDArray[np.unsignedinteger] = self._ids[classes.numpy()]
         return found
 
-    def scores(self) -> tuple[tuple[ClassScore, ...], float]:
-        """Agreement with all held-out annotation, of each class, and the mean IoU of the structures."""
+    def scores(self) -> PlaneScores:
+        """Agreement with all held-out annotation; the best model is that with the highest mean IoU."""
         ids = self._ids.tolist()
         confusion = np.zeros((len(ids), len(ids) + 1), dtype=np.int64)
         for volume, axis, index, truth in self._data.held_out_planes():
             confusion += confusion_matrix(self.labels(volume, axis, index), truth, ids)
         scores = class_scores(confusion, ids)
-        return scores, mean_foreground_iou(scores, ids[0])
+        mean = mean_foreground_iou(scores, ids[0])
+        return PlaneScores(scores, mean, merit=mean)

@@ -77,13 +77,17 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Validated:
-    """Scores on the held-out annotation. `mean_iou` is over the structures (background left out)."""
+    """Scores on the held-out annotation. `mean_iou` is over the structures (background left out).
+
+    `agreement` is the share of voxels that a student labels as its teacher does, None where there is no teacher.
+    """
 
     step: int
     seconds: float
     scores: tuple[ClassScore, ...]
     mean_iou: float
     is_best: bool
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

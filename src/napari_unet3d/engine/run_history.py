@@ -43,7 +43,14 @@ class RunHistory:
             self._steps.append(StepRecord(step=step, seconds=seconds, loss=mean, learning_rate=learning_rate))
             self._losses.clear()
 
-    def validation(self, step: int, seconds: float, scores: Sequence[ClassScore], mean_iou: float) -> None:
+    def validation(
+        self,
+        step: int,
+        seconds: float,
+        scores: Sequence[ClassScore],
+        mean_iou: float,
+        agreement: float | None = None,
+    ) -> None:
         """A validation."""
         self._validations.append(
             ValidationRecord(
@@ -52,6 +59,7 @@ class RunHistory:
                 iou=tuple(_or_none(score.iou) for score in scores),
                 dice=tuple(_or_none(score.dice) for score in scores),
                 mean_iou=_or_none(mean_iou),
+                agreement=agreement,
             )
         )
 

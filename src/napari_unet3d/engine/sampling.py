@@ -194,14 +194,30 @@ class PatchSampler:
         labels = self.labels[unit.volume]
         size = self.shapes[unit.axis]
         place = np.unravel_index(voxel, labels.shape)
-        centre = []
-        for position, extent, n, border in zip(place, labels.shape, size, self._border, strict=True):
-            edge = border + (n - 2 * border) // _EDGE
-            start = int(position) - int(rng.integers(edge, n - edge))
-            room = extent + border - n
-            start = (extent - n) // 2 if room < -border else min(max(start, -border), room)
-            centre.append(start + (n - 1) / 2)
-        return Patch(unit.volume, (centre[0], centre[1], centre[2]), size, unit.axis, int(labels.flat[voxel]))
+        centre = centre_near(rng, [int(position) for position in place], labels.shape, size, self._border)
+        return Patch(unit.volume, centre, size, unit.axis, int(labels.flat[voxel]))
+
+
+def centre_near(
+    rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], size: Triple, border: Sequence[int]
+) -> tuple[float, float, float]:
+    """Centre of a patch that shows a voxel anywhere but near its border, and as little beyond the volume as possible.
+
+    Parameters
+    ----------
+    voxel, shape
+        Z Y X of the voxel and of the volume.
+    size, border
+        Z Y X of the patch, and what of it a network without padding gives no output for.
+    """
+    centre = []
+    for position, extent, n, lost in zip(voxel, shape, size, border, strict=True):
+        edge = lost + (n - 2 * lost) // _EDGE
+        start = position - int(rng.integers(edge, n - edge))
+        room = extent + lost - n
+        start = (extent - n) // 2 if room < -lost else min(max(start, -lost), room)
+        centre.append(start + (n - 1) / 2)
+    return (centre[0], centre[1], centre[2])
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,8 @@ class ValidationRecord(Config):
     """Dice of each class."""
     mean_iou: float | None
     """Mean IoU of the structures (all classes but the first)."""
+    agreement: float | None = None
+    """Share of voxels labelled as the teacher does; None where there is no teacher."""
 
 
 class History(Config):

@@ -18,8 +18,9 @@ from napari_unet3d.engine.device import DTYPES
 from napari_unet3d.engine.errors import ConfigError, TrainingError
 from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.loss_plateau import LossPlateau
-from napari_unet3d.engine.losses import build_loss
+from napari_unet3d.engine.losses import Loss, build_loss
 from napari_unet3d.engine.memory_errors import is_out_of_memory
+from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.plane_predictor import PlanePredictor
 from napari_unet3d.engine.progress import (
     Annotate,
@@ -47,8 +48,8 @@ from napari_unet3d.engine.threads import limited_threads
 from napari_unet3d.engine.time_budget import TimeBudget
 from napari_unet3d.engine.trained_model import TrainedModel, TrainingState
 from napari_unet3d.engine.training_data import TrainingData
-from napari_unet3d.engine.training_setup import prepare_data
-from napari_unet3d.engine.training_start import settle
+from napari_unet3d.engine.training_setup import Prepared, prepare_data
+from napari_unet3d.engine.training_start import TrainingStart, settle
 from napari_unet3d.engine.validation_plan import ValidationPlan
 from napari_unet3d.engine.volume import AnnotatedVolume
 
@@ -81,6 +82,8 @@ class Trainer:
         Moment from which a budget of seconds counts (`clock` time); by default that of the call of `fit`.
     clock
         Gives the time in seconds.
+    settled
+        What the run begins with, where that was settled otherwise than by `training_start.settle`.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class Trainer:
         named_classes: Sequence[ClassInfo] = (),
         started_at: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        settled: TrainingStart | None = None,
     ) -> None:
         if resume is not None and (resume.state is None or resume.recipe.record is None):
             raise ConfigError(
@@ -116,7 +120,7 @@ class Trainer:
         self._inbox = inbox or Inbox()
         self._resume = resume
         self._past = resume.recipe.record if resume else record
-        self._start = settle(volumes, network, config, resume or start, self._past, named_classes)
+        self._start = settled or settle(volumes, network, config, resume or start, self._past, named_classes)
         self._from_weights = start is not None or bool(self._past and self._past.from_weights)
         self._threads = config.threads or (record.threads if record else None)
 
@@ -184,7 +188,7 @@ class Trainer:
         )
         yield from (self._history.note(text, "warning") for text in self._start.notes)
         learner, steps = yield from self._prepare()
-        planes = PlanePredictor(learner, self._start.network.config, self._data, self._start.label_ids)
+        planes = self._plane_predictor(learner)
         while True:
             yield from self._read_inbox(planes)
             is_over = self._is_over()
@@ -216,7 +220,7 @@ class Trainer:
             raise TrainingError("there is no model yet: the training was not prepared")
         return TrainedModel(
             network=self._learner.copy_of_average(self._best.weights),
-            recipe=Recipe(network=self._start.network.config, train=self._config, record=self._record()),
+            recipe=self._recipe(),
             normalization=self._start.normalization,
             classes=self._start.classes,
             voxel_size=self._volumes[0].image.voxel_size,
@@ -230,26 +234,13 @@ class Trainer:
     def _prepare(self) -> Generator[Event, None, tuple[Learner, CarefulSteps]]:
         config, start = self._config, self._start
         network = start.network.to(start.device)
-        prepared = yield from prepare_data(
-            self._volumes,
-            start.label_ids,
-            network,
-            config,
-            normalization=start.normalization,
-            device=start.device,
-            dtype=DTYPES[start.precision],
-            rng=np.random.default_rng(config.random_state),
-            fit_gain=start.is_fresh,
-            hold_out_state=self._past.hold_out if self._past else None,
-            record=self._past,
-        )
-        self._data, self._batch_size, self._patch_size = prepared
+        self._data, self._batch_size, self._patch_size = yield from self._load(network)
         yield self._history.note(self._data.hold_out.explain())
         yield self._held_out()
         weights = class_weights_for(config.class_weights, self._data.class_counts())
         strides = [grid.stride for grid in network.description.output_grids]
         loss = build_loss(config, weights, strides).to(start.device)
-        learner = Learner(network, config, loss, start.device, start.precision)
+        learner = self._build_learner(network, loss)
         rng = np.random.default_rng([config.random_state, _TRAINING_RANDOM])
         steps = CarefulSteps(learner, self._data, rng, self._batch_size, None if self._resume else self._past)
         if self._resume is not None:
@@ -264,6 +255,38 @@ class Trainer:
                 "warning",
             )
         return learner, steps
+
+    # what else a run may train on, towards and by: a distillation replaces these
+
+    def _load(self, network: Network) -> Generator[Event, None, Prepared]:
+        """What the run works on."""
+        return (
+            yield from prepare_data(
+                self._volumes,
+                self._start.label_ids,
+                network,
+                self._config,
+                normalization=self._start.normalization,
+                device=self._start.device,
+                dtype=DTYPES[self._start.precision],
+                rng=np.random.default_rng(self._config.random_state),
+                fit_gain=self._start.is_fresh,
+                hold_out_state=self._past.hold_out if self._past else None,
+                record=self._past,
+            )
+        )
+
+    def _build_learner(self, network: Network, loss: Loss) -> Learner:
+        """What learns, `loss` being over annotated voxels."""
+        return Learner(network, self._config, loss, self._start.device, self._start.precision)
+
+    def _plane_predictor(self, learner: Learner) -> PlanePredictor:
+        """What previews and validations come from."""
+        return PlanePredictor(learner, self._start.network.config, self._data, self._start.label_ids)
+
+    def _recipe(self) -> Recipe:
+        """What the model file will say about how the model was made."""
+        return Recipe(network=self._start.network.config, train=self._config, record=self._record())
 
     # --- one step -----------------------------------------------------------------------------------------
 
@@ -324,12 +347,12 @@ class Trainer:
 
     def _validate(self, planes: PlanePredictor, learner: Learner) -> Validated:
         with self._time.validation():
-            scores, mean = planes.scores()
-            is_best = self._best.consider(self.step, mean, learner.average.network)
+            found = planes.scores()
+            is_best = self._best.consider(self.step, found.merit, learner.average.network)
         seconds = self._time.seconds
         self._validations.add(self.step, seconds)
-        self._history.validation(self.step, seconds, scores, mean)
-        return Validated(self.step, seconds, scores, mean, is_best)
+        self._history.validation(self.step, seconds, found.scores, found.mean_iou, found.agreement)
+        return Validated(self.step, seconds, found.scores, found.mean_iou, is_best, found.agreement)
 
     def _show_previews(self, planes: PlanePredictor) -> Iterator[Previewed]:
         asked, self._previews = self._previews, {}

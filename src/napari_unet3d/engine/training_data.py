@@ -12,11 +12,11 @@ from torch import Tensor
 
 from napari_unet3d.engine.augment.grey import augment_grey
 from napari_unet3d.engine.augment.resample import sample
-from napari_unet3d.engine.augment.warp import draw_warp
+from napari_unet3d.engine.augment.warp import Warp, draw_warp
 from napari_unet3d.engine.config import AugmentConfig, NetworkConfig
 from napari_unet3d.engine.holdout import HoldOut
 from napari_unet3d.engine.patch_source import PatchSource
-from napari_unet3d.engine.progress import Annotate
+from napari_unet3d.engine.progress import Annotate, Box
 from napari_unet3d.engine.sampling import Patch, PatchSampler
 from napari_unet3d.engine.volume import AnnotatedVolume, target_table
 
@@ -29,6 +29,17 @@ class Batch(NamedTuple):
 
     input: Tensor
     target: Tensor
+
+
+class Placed(NamedTuple):
+    """Where and how a patch is read."""
+
+    volume: int
+    box: Box
+    """Part of the volume that holds all of it."""
+    centre: Sequence[int]
+    """Voxel of the box that becomes the middle of the patch."""
+    warp: Warp
 
 
 class TrainingData:
@@ -81,20 +92,24 @@ class TrainingData:
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
         """Draw patches of one shape around annotated voxels, deformed and with changed grey values."""
-        drawn = [self._patch(patch, rng) for patch in self._sampler.draw_batch(rng, size)]
+        drawn = [self._patch(self._place(patch, rng), rng) for patch in self._sampler.draw_batch(rng, size)]
         inputs, labels = zip(*drawn, strict=True)
-        # stacking B C Z Y X directly would lose the channels-last memory, in which convolutions run fastest
-        stacked = torch.stack([patch.movedim(0, -1) for patch in inputs]).movedim(-1, 1)
-        return Batch(stacked, self._table[torch.stack(labels).long()])
+        return Batch(stacked(inputs), self._table[torch.stack(labels).long()])
 
-    def _patch(self, patch: Patch, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        source, labels = self.sources[patch.volume], self._train[patch.volume]
+    def _place(self, patch: Patch, rng: np.random.Generator) -> Placed:
+        """Draw the geometry of a patch."""
         voxel = self._voxels[patch.volume].relative
         warp = draw_warp(self._augment, patch.size, voxel, rng)
         centre = [start + size // 2 for start, size in zip(patch.start, patch.size, strict=True)]
-        box = warp.bounds(centre, source.shape)
+        box = warp.bounds(centre, self.sources[patch.volume].shape)
         inside = [middle - part.start for middle, part in zip(centre, box, strict=True)]
-        grey, painted = sample(source.read(box), labels[box], inside, warp)
+        return Placed(patch.volume, box, inside, warp)
+
+    def _patch(self, placed: Placed, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """C Z Y X network input with changed grey values, and Z Y X label ids."""
+        volume, box, inside, warp = placed
+        grey, painted = sample(self.sources[volume].read(box), self._train[volume][box], inside, warp)
+        voxel = self._voxels[volume].relative
         grey = augment_grey(
             grey, self._augment, rng, intensity=self._intensity, channel_groups=self._groups, voxel=voxel
         )
@@ -161,6 +176,11 @@ class TrainingData:
         """Label ids as a signed tensor, because uint16 knows few operations."""
         wide = labels.astype(np.int32 if max(self._ids) > 255 else np.uint8)
         return torch.from_numpy(wide).to(self._device)
+
+
+def stacked(patches: Sequence[Tensor]) -> Tensor:
+    """C Z Y X patches as B C Z Y X, channels last in memory as before, for convolutions run fastest there."""
+    return torch.stack([patch.movedim(0, -1) for patch in patches]).movedim(-1, 1)
 
 
 def known_labels(labels: NDArray[np.unsignedinteger], label_ids: Sequence[int]) -> NDArray[np.unsignedinteger]:

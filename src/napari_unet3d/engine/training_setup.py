@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -89,6 +89,7 @@ def prepare_data(
     fit_gain: bool,
     hold_out_state: HoldOutState | None = None,
     record: RunRecord | None = None,
+    make_data: Callable[..., TrainingData] = TrainingData,
 ) -> Generator[Event, None, Prepared]:
     """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
 
@@ -100,6 +101,8 @@ def prepare_data(
         A hold-out to go on with, as `HoldOut.to_state` gives it.
     record
         A run to repeat or to go on with, with its batch size.
+    make_data
+        Takes what `TrainingData` takes.
     """
     labels = [known_labels(volume.labels, label_ids) for volume in volumes]
     if hold_out_state is not None:
@@ -115,7 +118,7 @@ def prepare_data(
             yield Preparing("features", (number + fraction) / len(sources))
     training = [hold_out.training_labels(i) for i in range(len(volumes))]
     sampler = _sampler(volumes, training, label_ids, network, config)
-    data = TrainingData(volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device)
+    data = make_data(volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device)
     if record is not None:
         batch_size = record.batch_size
     elif config.batch_size == "auto":
