@@ -1,0 +1,300 @@
+"""The workbench of one viewer: the chosen image and annotation, and what is done with them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet3d.engine.classes import COLOURS, ClassInfo
+from napari_unet3d.engine.errors import UNet3dError
+from napari_unet3d.widgets._layers.annotation import (
+    complete_slice,
+    copy_slice,
+    new_annotation,
+    spatial_view,
+)
+from napari_unet3d.widgets._layers.classes import apply_classes
+from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
+from napari_unet3d.widgets._layers.prediction import add_prediction, held_out_layer, show_plane
+from napari_unet3d.widgets._layers.view import Plane, visible_plane
+from napari_unet3d.widgets._session import Curves, Phase, Point, Session, session_of
+from napari_unet3d.widgets._workbench.applying import PredictionRunner
+from napari_unet3d.widgets._workbench.training import TrainingRunner
+from napari_unet3d.widgets._workers import Ended, Job, LabelExportTask, LoadTask, SaveTask, Work
+
+_PREVIEW: Final = "preview"
+_HELD_OUT: Final = "held out"
+_MODEL_FILES: Final = ".safetensors"
+
+
+class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
+    """What the docks of a viewer call. All methods return at once; long work is done by jobs.
+
+    Parameters
+    ----------
+    viewer
+        Its layers are looked at and added to.
+    session
+        The state that the docks show.
+    """
+
+    layers_changed = Signal()
+    """The chosen image or annotation is another one, or none."""
+
+    def __init__(self, viewer: Any, session: Session) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.session = session
+        self.image: ImageChoice | None = None
+        self.image_problem = ""
+        """Why there is no image, for people."""
+        self.annotation: Any = None
+        """The labels layer that is trained on, or None."""
+        self.prediction: Any = None
+        """The newest predicted labels layer, or None."""
+        self.shows_preview = True
+        """Whether the slice in view is predicted during training."""
+        self._jobs: list[Job] = []
+        self.training = TrainingRunner(self)
+        self.applying = PredictionRunner(self)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    # --- what is worked on --------------------------------------------------------------------------------
+
+    def choose_image(self, layers: Sequence[Any], axes: str | None = None) -> None:
+        """Work on these image layers; `axes` instead of guessed ones."""
+        session = self.session
+        try:
+            self.image, self.image_problem = choose_image(layers, axes), ""
+        except UNet3dError as error:
+            self.image, self.image_problem = None, str(error)
+        session.image_channels = self.image.channels if self.image else 1
+        session.voxel_size = self.image.voxel_size if self.image else None
+        session.image_shape = self.image.spatial_shape if self.image else None
+        self.layers_changed.emit()
+
+    @property
+    def image_name(self) -> str:
+        """Name of the chosen image, for people."""
+        return self.image.name if self.image else "an image"
+
+    def choose_annotation(self, layer: Any) -> None:
+        """Train on this labels layer, or on none."""
+        self.annotation = layer
+        self.layers_changed.emit()
+
+    def new_annotation(self) -> None:
+        """Add an annotation layer over the image, with the brush ready."""
+        if self.image is None:
+            self.session.tell(self.image_problem or "open an image first", warning=True)
+            return
+        self.choose_annotation(new_annotation(self.viewer, self.image, self.session.classes))
+
+    def _on_layer_removed(self, event: Any) -> None:
+        layer = event.value
+        self.applying.stop_for(layer)
+        if layer == self.prediction:
+            self.prediction = None
+        if layer == self.training.preview_layer:
+            self.training.preview_layer = None
+        if layer == self.annotation:
+            self.choose_annotation(None)
+        if self.image is not None and layer in self.image.layers:
+            self.choose_image([])
+
+    # --- classes ------------------------------------------------------------------------------------------
+
+    def set_classes(self, classes: Sequence[ClassInfo]) -> None:
+        """Use these classes, in all layers of the workbench too."""
+        session = self.session
+        session.classes = tuple(classes)
+        session.class_count = len(classes)
+        for layer in (self.annotation, self.prediction, self.training.preview_layer):
+            if layer is not None:
+                apply_classes(layer, classes)
+
+    def add_class(self) -> None:
+        """Add a structure with the next free id and a colour of its own."""
+        classes = self.session.classes
+        label_id = max((entry.id for entry in classes), default=0) + 1
+        taken = {entry.colour for entry in classes}
+        colour = next((c for c in COLOURS[1:] if c not in taken), COLOURS[1 + (len(classes) - 1) % (len(COLOURS) - 1)])
+        self.set_classes([*classes, ClassInfo(id=label_id, name=f"class {label_id}", colour=colour)])
+        self.paint_with(label_id)
+
+    def paint_with(self, label_id: int) -> None:
+        """Take the brush with a label id; 0 takes paint away."""
+        if self.annotation is not None:
+            self.viewer.layers.selection.active = self.annotation
+            self.annotation.selected_label = label_id
+            self.annotation.mode = "paint"
+
+    # --- painting -----------------------------------------------------------------------------------------
+
+    def painting_problem(self) -> str:
+        """What has to be painted before anything can be learnt, as a sentence; empty if nothing."""
+        painted = self._painted_ids()
+        missing = [entry.name for entry in self.session.classes if entry.id not in painted]
+        if len(painted) >= 2:
+            return ""
+        if not painted:
+            return "paint a few slices first: some background and some of each structure"
+        return f"only one class is painted: paint some {missing[0] if missing else 'background'} too"
+
+    def _painted_ids(self) -> set[int]:
+        if self.annotation is None:
+            return set()
+        known = [entry.id for entry in self.session.classes]
+        values = np.asarray(self.annotation.data)
+        counts = np.bincount(values.ravel(), minlength=1) if values.size < 50_000_000 else None
+        if counts is not None:
+            return {int(i) for i in np.flatnonzero(counts) if i}
+        return {label_id for label_id in known if bool((values == label_id).any())}
+
+    def complete_slice(self) -> None:
+        """Paint what is not annotated in the slice in view as background; one action for undo."""
+        plane = self._plane_to_paint()
+        if plane is not None:
+            background = self.session.classes[0].id
+            count = complete_slice(
+                self.annotation, self.image, plane.axis, plane.index, plane.t, background_id=background
+            )
+            self.session.tell(f"{count} voxels of the slice are background now" if count else "the slice is complete")
+
+    def copy_prediction(self) -> None:
+        """Copy the predicted slice in view to where nothing is annotated; one action for undo."""
+        plane = self._plane_to_paint()
+        source = self.prediction if self.prediction is not None else self.training.preview_layer
+        if plane is None:
+            return
+        if source is None:
+            self.session.tell("there is no prediction yet: train or apply first", warning=True)
+            return
+        labels = spatial_view(source, self.image, plane.t).take(plane.index, axis=plane.axis)
+        count = copy_slice(labels, self.annotation, self.image, plane.axis, plane.index, plane.t)
+        self.session.tell(f"{count} voxels copied; correct them with the brush")
+
+    def _plane_to_paint(self) -> Plane | None:
+        if self.image is None or self.annotation is None:
+            self.session.tell("make an annotation layer first", warning=True)
+            return None
+        plane = visible_plane(self.viewer, self.image)
+        if plane is None:
+            self.session.tell(
+                "no slice of the image is in view: switch to 2D and move the slider onto it", warning=True
+            )
+        return plane
+
+    def time_in_view(self) -> int:
+        """Time point that the slider stands at; 0 without time."""
+        image = self.image
+        if image is None or "T" not in image.layer_axes:
+            return 0
+        at = image.layer.world_to_data(self.viewer.dims.point)[image.layer_axes.index("T")]
+        return int(np.clip(round(float(at)), 0, image.time_points - 1))
+
+    # --- what training shows ------------------------------------------------------------------------------
+
+    def show_preview(self, plane: Plane, labels: NDArray[np.unsignedinteger]) -> None:
+        """Put a predicted plane into the preview layer."""
+        if self.image is None or not self.shows_preview:
+            return
+        runner = self.training
+        if runner.preview_layer is None:
+            active = self.viewer.layers.selection.active
+            runner.preview_layer = add_prediction(self.viewer, self.image, self.session.classes, _PREVIEW)
+            if active is not None:  # the brush stays where it was
+                self.viewer.layers.selection.active = active
+        show_plane(runner.preview_layer, self.image, plane, labels)
+
+    def show_held_out(self, slices: Sequence[tuple[int, int, int]]) -> None:
+        """Mark what is measured on; (time point, axis, index) of each slice."""
+        if self.image is not None and self.annotation is not None:
+            held_out_layer(self.viewer, self.image, self.annotation, slices, name=_HELD_OUT)
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    def autosaved_model(self) -> Path | None:
+        """Where a running training keeps its best model; None where nothing is kept."""
+        return None
+
+    def load_model(self, path: Path) -> None:
+        """Read a model file: its settings, classes and curves come back too."""
+        self.session.tell(f"reading {path.name}")
+        self._start(LoadTask(path), lambda model: self._use(model, path))
+
+    def _use(self, model: Any, path: Path) -> None:
+        session = self.session
+        if session.phase is not Phase.IDLE:
+            session.tell("training is running: stop it before loading a model", warning=True)
+            return
+        session.model, session.model_origin = model, path.name
+        session.train_config = model.recipe.train
+        self.set_classes(model.classes)
+        session.curves = Curves(
+            [(record.step, record.seconds, record.loss) for record in model.history.steps],
+            [
+                Point(
+                    record.step,
+                    record.seconds,
+                    float("nan") if record.mean_iou is None else record.mean_iou,
+                    {
+                        entry.id: float("nan") if iou is None else iou
+                        for entry, iou in zip(model.classes, record.iou, strict=True)
+                    },
+                )
+                for record in model.history.validations
+            ],
+        )
+        session.curves_version += 1
+        session.tell(f"{path.name} is ready to apply or to train further")
+
+    def save_model(self, path: Path) -> None:
+        """Write the present model."""
+        if self.session.model is None:
+            self.session.tell("there is no model yet: train one first", warning=True)
+            return
+        path = path if path.suffix == _MODEL_FILES else path.with_name(path.name + _MODEL_FILES)
+        self._start(SaveTask(self.session.model, path), lambda done: self.session.tell(f"saved {done}"))
+
+    def export_labels(self, layer: Any, path: Path, *, background_as_zero: bool) -> None:
+        """Write a labels layer with the geometry of the image."""
+        if self.image is None:
+            self.session.tell(self.image_problem or "choose the image the labels belong to", warning=True)
+            return
+        labels = spatial_view(layer, self.image, self.time_in_view())
+        task = LabelExportTask(
+            labels, self.image.volume(self.time_in_view()), self.session.classes, path, background_as_zero
+        )
+        self._start(task, lambda done: self.session.tell(f"saved {done}"))
+
+    def _start(self, work: Work, use: Any) -> None:
+        job = Job(work, self)
+        self._jobs.append(job)
+
+        def on_ended(ended: Ended) -> None:
+            self._jobs.remove(job)
+            if ended.error:
+                self.session.tell(ended.error, warning=True)
+            else:
+                use(ended.result)
+
+        job.ended.connect(on_ended)
+        job.start()
+
+
+_BENCHES: weakref.WeakKeyDictionary[Any, Workbench] = weakref.WeakKeyDictionary()
+
+
+def workbench_of(viewer: Any) -> Workbench:
+    """The workbench of a viewer, made on first use; a proxy of a viewer has the same as the viewer."""
+    key = getattr(viewer, "__wrapped__", viewer)
+    if key not in _BENCHES:
+        _BENCHES[key] = Workbench(viewer, session_of(key))
+    return _BENCHES[key]

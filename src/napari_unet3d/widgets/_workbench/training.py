@@ -1,0 +1,282 @@
+"""Training on what is painted, while it is painted: strokes go to the run, previews and scores come back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_unet3d.engine.errors import UNet3dError
+from napari_unet3d.engine.progress import (
+    Annotate,
+    Command,
+    Event,
+    HeldOut,
+    Note,
+    Pause,
+    Paused,
+    Preparing,
+    Previewed,
+    PreviewPlane,
+    Resume,
+    Started,
+    Stepped,
+    TrainLonger,
+    Validated,
+)
+from napari_unet3d.widgets._layers.annotation import annotated_time_points, annotation_problem, spatial_view
+from napari_unet3d.widgets._layers.strokes import StrokeWatch
+from napari_unet3d.widgets._layers.view import Plane, visible_plane
+from napari_unet3d.widgets._session import Curves, Phase, Point, Progress
+from napari_unet3d.widgets._workbench.times import clock_text
+from napari_unet3d.widgets._workers import Ended, Job, TrainingTask
+
+if TYPE_CHECKING:
+    from napari_unet3d.widgets._workbench.bench import Workbench
+
+_TICK_MS: Final = 200
+_PREVIEW_SECONDS: Final = 2.0
+"""Between two previews of a slice that stays in view; a preview takes the time of a step or two."""
+
+
+class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
+    """Runs one training at a time.
+
+    Parameters
+    ----------
+    bench
+        Has the session, the viewer and the chosen layers.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._bench = bench
+        self._session = bench.session
+        self._job: Job | None = None
+        self._watch: StrokeWatch | None = None
+        self._times: tuple[int, ...] = ()
+        self._asked: tuple[int, int, int] | None = None
+        self._is_waiting = False
+        self._asked_at = -math.inf
+        self.preview_layer: Any = None
+        """Labels layer with the newest previews, or None."""
+        self._ticks = QTimer(self)
+        self._ticks.setInterval(_TICK_MS)
+        self._ticks.timeout.connect(self._tick)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Started: self._on_started,
+            Preparing: self._on_preparing,
+            HeldOut: self._on_held_out,
+            Note: self._on_note,
+            Stepped: self._on_stepped,
+            Validated: self._on_validated,
+            Previewed: self._on_previewed,
+            Paused: self._on_paused,
+        }
+
+    # --- what the user can do -----------------------------------------------------------------------------
+
+    def problem(self) -> str:
+        """Why training cannot start, as a sentence that says what to do; empty if it can."""
+        bench = self._bench
+        if self._session.phase.is_running:
+            return "training is running"
+        if bench.image is None:
+            return bench.image_problem or "open an image first"
+        if bench.annotation is None:
+            return "make an annotation layer and paint a few slices first"
+        return annotation_problem(bench.annotation, bench.image) or bench.painting_problem()
+
+    def start(self) -> None:
+        """Train a new network on what is painted now and will be painted."""
+        self._begin()
+
+    def go_on(self) -> None:
+        """Train the present model further for the chosen budget, on what is painted now and will be painted."""
+        model = self._session.model
+        if model is None:
+            self._begin()
+        elif model.state is None or model.recipe.record is None:
+            self._begin(weights_from=model)
+        else:
+            config = self._session.train_config
+            used = model.state.values["seconds"]
+            if config.seconds is not None:  # the budget of a resumed run counts from its beginning
+                config = config.updated(seconds=used + config.seconds)
+            elif config.steps is not None:
+                config = config.updated(steps=model.recipe.record.steps + config.steps)
+            self._begin(resume=model, config=config)
+
+    def train_longer(self) -> None:
+        """Give the run that is going on the chosen budget again, from now on."""
+        config = self._session.train_config
+        self._send(TrainLonger(seconds=config.seconds, steps=config.steps))
+
+    def pause(self) -> None:
+        """Wait after the present step."""
+        self._send(Pause())
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._send(Resume())
+        if self._session.phase is Phase.PAUSED:
+            self._session.phase = Phase.TRAINING
+
+    def stop(self) -> None:
+        """End after the present step and keep the best model."""
+        if self._job is not None:
+            self._session.phase = Phase.STOPPING
+            self._session.tell("stopping after the present step; the best model is kept")
+            self._job.stop()
+
+    # --- the run ------------------------------------------------------------------------------------------
+
+    def _begin(self, **task: Any) -> None:
+        session, bench = self._session, self._bench
+        problem = self.problem()
+        if problem:
+            session.tell(problem, warning=True)
+            return
+        image, annotation = bench.image, bench.annotation
+        assert image is not None  # problem() looked
+        assert annotation is not None
+        try:
+            self._times = tuple(annotated_time_points(annotation, image))
+            volumes = tuple((image.volume(t), spatial_view(annotation, image, t)) for t in self._times)
+        except UNet3dError as error:
+            session.tell(str(error), warning=True)
+            return
+        self._watch = StrokeWatch(annotation, image)
+        if "resume" not in task:
+            session.curves = Curves()
+            session.curves_version += 1
+        session.held_out = ()
+        session.phase = Phase.PREPARING
+        session.training_progress = Progress(None, "loading PyTorch and reading the image")
+        session.tell("")
+        config = task.pop("config", session.train_config)
+        work = TrainingTask(
+            volumes,
+            session.network_preset,
+            session.network_settings,
+            config,
+            session.classes,
+            out=bench.autosaved_model(),
+            **task,
+        )
+        self._is_waiting = False
+        self._asked = None
+        self._job = Job(work, self)
+        self._job.event.connect(self._on_event)
+        self._job.ended.connect(self._on_ended)
+        self._job.start()
+        self._ticks.start()
+
+    def _send(self, command: Command) -> None:
+        if self._job is not None:
+            self._job.send(command)
+
+    def _tick(self) -> None:
+        """Hand over new strokes, and ask for the slice in view."""
+        if self._bench.annotation is None or self._bench.image is None:  # a layer was removed
+            self.stop()
+            return
+        assert self._watch is not None  # made with the job
+        for change in self._watch.take():
+            if change.t in self._times:
+                self._send(Annotate(self._times.index(change.t), change.box, change.labels))
+            else:
+                self._session.tell(
+                    f"strokes at time point {change.t} are trained on from the next click on Train", warning=True
+                )
+        self._ask_for_preview()
+
+    def _ask_for_preview(self) -> None:
+        if not self._bench.shows_preview or self._session.phase not in (Phase.TRAINING, Phase.PAUSED):
+            return
+        plane = visible_plane(self._bench.viewer, self._bench.image)
+        if plane is None or self._is_waiting:  # a 3D view keeps the last slice
+            return
+        volume = self._times.index(plane.t) if plane.t in self._times else None
+        if volume is None:
+            return
+        asked = (volume, plane.axis, plane.index)
+        is_new = asked != self._asked
+        is_stale = self._session.phase is Phase.TRAINING and time.monotonic() - self._asked_at > _PREVIEW_SECONDS
+        if is_new or is_stale:
+            self._asked, self._asked_at, self._is_waiting = asked, time.monotonic(), True
+            self._send(PreviewPlane(*asked))
+
+    # --- what the run tells -------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def _on_started(self, event: Started) -> None:
+        threads = f", {event.threads} threads" if event.device == "cpu" else ""
+        self._session.device = f"{event.device}{threads}, {event.precision}: {event.device_reason}"
+
+    def _on_preparing(self, event: Preparing) -> None:
+        self._session.training_progress = Progress(event.fraction, f"preparing: {event.stage}")
+
+    def _on_held_out(self, event: HeldOut) -> None:
+        self._session.held_out = event.slices
+        self._bench.show_held_out([(self._times[volume], axis, index) for volume, axis, index in event.slices])
+
+    def _on_note(self, event: Note) -> None:
+        self._session.tell(event.text, warning=event.level == "warning")
+
+    def _on_stepped(self, event: Stepped) -> None:
+        session = self._session
+        if session.phase in (Phase.PREPARING, Phase.PAUSED):
+            session.phase = Phase.TRAINING
+        left = event.seconds_left
+        fraction = None if left is None else event.seconds / max(event.seconds + left, 1e-9)
+        ending = "until it stops improving" if left is None else f"{clock_text(left)} left"
+        session.training_progress = Progress(
+            fraction, f"step {event.step}, loss {event.loss:.3f}, {clock_text(event.seconds)}, {ending}"
+        )
+        session.curves.losses.append((event.step, event.seconds, event.loss))
+        session.curves_version += 1
+
+    def _on_validated(self, event: Validated) -> None:
+        iou = {score.class_id: score.iou for score in event.scores}
+        self._session.curves.validations.append(Point(event.step, event.seconds, event.mean_iou, iou))
+        self._session.curves_version += 1
+
+    def _on_previewed(self, event: Previewed) -> None:
+        self._is_waiting = False
+        self._bench.show_preview(Plane(event.axis, event.index, self._times[event.volume]), event.labels)
+
+    def _on_paused(self, event: Paused) -> None:
+        if self._session.phase is not Phase.STOPPING:
+            self._session.phase = Phase.PAUSED
+
+    def _on_ended(self, ended: Ended) -> None:
+        session = self._session
+        self._ticks.stop()
+        if self._watch is not None:
+            self._watch.close()
+        self._job = self._watch = None
+        session.phase = Phase.IDLE
+        if ended.result is not None:
+            session.model = ended.result
+            record = ended.result.recipe.record
+            session.model_origin = f"trained on {self._bench.image_name}, {record.steps} steps"
+            session.training_progress = Progress(1.0, self._summary())
+        else:
+            session.training_progress = Progress(0.0, "")
+        if ended.error:
+            session.tell(ended.error, warning=True)
+
+    def _summary(self) -> str:
+        points = self._session.curves.validations
+        best = max((point.mean_iou for point in points if not math.isnan(point.mean_iou)), default=math.nan)
+        if math.isnan(best):
+            return "done; no slice was held out, so there is no score: look at the result"
+        return f"done; IoU on held-out slices {best:.3f}"
