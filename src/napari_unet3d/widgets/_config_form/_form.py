@@ -74,8 +74,8 @@ class ConfigForm(QWidget):
         self._problem.hide()
         self._build(groups)
         self.set_hidden_fields(hidden)
-        self.set_defaults(self._config)
         self._show(self._config)
+        self.set_defaults(self._config)
         guard_wheel(self)
 
     # --- what the owner does ------------------------------------------------------------------------------
@@ -120,10 +120,8 @@ class ConfigForm(QWidget):
     def set_defaults(self, config: Config) -> None:
         """What the way back of each field leads to."""
         values = config.model_dump()
-        present = self._config.model_dump()
         for path, row in self._rows.items():
             row.set_default(_at(values, path))
-            row.mark_changed(_at(present, path))
 
     def set_hidden_fields(self, paths: Collection[str]) -> None:
         """Take the rows of some fields away, and bring all others back; sections left empty go too."""
@@ -164,6 +162,7 @@ class ConfigForm(QWidget):
             if _is_nested(field):
                 inner = field.annotation.model_fields  # type: ignore[union-attr]
                 column.addWidget(self._section(readable(name), {f"{name}.{key}": inner[key] for key in inner}))
+        column.addStretch()
 
     def _section(self, title: str, fields: Mapping[str, FieldInfo]) -> QWidget:
         content = QWidget()
@@ -208,7 +207,6 @@ class ConfigForm(QWidget):
             return
         is_new = config != self._config
         self._config = config
-        self._mark_changed()
         if is_new:
             self.changed.emit(config)
 
@@ -233,6 +231,7 @@ class ConfigForm(QWidget):
     def _report(self, problems: Mapping[str, str]) -> None:
         for path, row in self._rows.items():
             row.show_problem(problems.get(path, ""))
+            row.mark_changed()
         self._problem.setText(problems.get("", ""))
         self._problem.setVisible("" in problems)
         for section, members in self._sections.values():
@@ -249,11 +248,6 @@ class ConfigForm(QWidget):
         values = config.model_dump()
         for path, row in self._rows.items():
             row.show_value(_at(values, path))
-
-    def _mark_changed(self) -> None:
-        values = self._config.model_dump()
-        for path, row in self._rows.items():
-            row.mark_changed(_at(values, path))
 
 
 def _grouped(fields: Collection[str], groups: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:

@@ -91,16 +91,17 @@ class FieldRow(QWidget):
         """Show a value; what the user typed stays if it means the same."""
         if not self._shows(value):
             self.editor.set_value(value)
-        self.mark_changed(value)
+        self.mark_changed()
 
     def set_default(self, value: Any) -> None:
         """What the way back leads to."""
         self._default = value
+        self.mark_changed()
         self._reset.setToolTip(f"Back to {to_text(value) or 'empty'}")
 
-    def mark_changed(self, value: Any) -> None:
-        """Offer the way back if the value is not the default."""
-        self._reset.setVisible(not _same(value, self._default))
+    def mark_changed(self) -> None:
+        """Offer the way back if anything but the default is entered."""
+        self._reset.setVisible(not self._shows(self._default))
 
     def set_disabled_reason(self, reason: str | None) -> None:
         """Disable the row and say why in its tooltip, or enable it."""
