@@ -16,7 +16,7 @@ from napari_unet3d.engine.errors import DataError, FileError
 from napari_unet3d.engine.volume import Volume, checked_labels
 from napari_unet3d.io._guard import check_complete, quiet, reading
 from napari_unet3d.io._paths import check_output, file_format, is_supported_output
-from napari_unet3d.io._stored import StoredArray, same_size, stretched
+from napari_unet3d.io._stored import StoredArray, TimeAxis, same_size, stretched
 from napari_unet3d.io.nifti import read_nifti
 from napari_unet3d.io.npy import read_npy
 from napari_unet3d.io.ome_zarr import is_zarr, read_zarr
@@ -176,7 +176,7 @@ def write_labels(
     overwrite
         Whether an older file may be replaced.
     class_names
-        Names of ids; kept by OME-Zarr only.
+        Names of ids, kept where the format has a place for them.
 
     Raises
     ------
@@ -205,6 +205,7 @@ def open_output(
     image: Volume,
     *,
     channels: int = 0,
+    time: TimeAxis | None = None,
     overwrite: bool = True,
     class_names: Mapping[int, str] | None = None,
 ) -> OutputWriter:
@@ -217,7 +218,7 @@ def open_output(
     """
     inputs = [image.source["path"]] if "path" in image.source else []
     target = check_output(path, overwrite=overwrite, inputs=inputs)
-    return OutputWriter(target, shape, dtype, image, channels=channels, class_names=class_names)
+    return OutputWriter(target, shape, dtype, image, channels=channels, time=time, class_names=class_names)
 
 
 def _read_stored(path: Path, axes: str | None) -> StoredArray:

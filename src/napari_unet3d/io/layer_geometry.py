@@ -9,6 +9,7 @@ is displayed differently by a known step, and the same step leads to its true pl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +26,9 @@ GEOMETRY_KEY: Final = "napari_unet3d_geometry"
 _SECONDS: Final = {"microsecond": 1e-6, "millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
 
 
-def displayed_geometry(stored: StoredArray, axes: str, seconds: float | None = None) -> dict[str, Any]:
+def displayed_geometry(
+    stored: StoredArray, axes: str, seconds: float | None = None, *, protected: Path | None = None
+) -> dict[str, Any]:
     """Arguments of a layer: ``axis_labels``, ``scale``, ``units``, ``translate`` and ``metadata``.
 
     Parameters
@@ -36,6 +39,8 @@ def displayed_geometry(stored: StoredArray, axes: str, seconds: float | None = N
         Axes of the layer's data: Y X, perhaps with Z, and T in front.
     seconds
         From one time point to the next.
+    protected
+        A file that layers which lie on this one must not be saved over.
     """
     size, affine = stored.voxel_size, stored.affine
     arguments: dict[str, Any] = {"axis_labels": tuple(axes.lower())}
@@ -53,13 +58,16 @@ def displayed_geometry(stored: StoredArray, axes: str, seconds: float | None = N
         origin = dict(zip("ZYX", (float(value) for value in affine[:3, 3]), strict=True))
         arguments["translate"] = tuple(origin.get(axis, 0.0) for axis in axes)
     lengths = dict(zip(stored.axes, stored.array.shape, strict=True))
+    source = {**stored.source, "axes": "".join(a if a in "ZYX" else "." for a in stored.axes)}
+    if protected is not None:
+        source["path"] = protected
     arguments["metadata"] = {
         GEOMETRY_KEY: {
             "affine": affine,
             "displayed": shown,
             "unit": unit,
             "shape": tuple(int(lengths.get(axis, 1)) for axis in "ZYX"),
-            "source": {**stored.source, "axes": "".join(a if a in "ZYX" else "." for a in stored.axes)},
+            "source": source,
         }
     }
     return arguments

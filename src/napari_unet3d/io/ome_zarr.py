@@ -100,7 +100,7 @@ def read_pyramid(path: Path, axes: str | None = None) -> Pyramid:
     multiscale = ome["multiscales"][0]
     levels: list[StoredArray] = []
     for dataset in multiscale["datasets"]:  # the largest comes first
-        array = node.get(dataset["path"])
+        array = node.get(dataset["path"]) if levels else node[dataset["path"]]
         if levels and not isinstance(array, zarr.Array):
             continue
         if not isinstance(array, zarr.Array):

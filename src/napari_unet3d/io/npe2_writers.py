@@ -1,0 +1,76 @@
+"""What napari calls to save a Labels layer. Needs no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_unet3d.io._paths import FORMATS, file_suffix
+from napari_unet3d.io.label_export import export_labels
+from napari_unet3d.io.layer_geometry import volume_of_layer
+
+
+def write_ome_tiff(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """Save a Labels layer as OME-TIFF; see `save_layer`."""
+    return save_layer(path, data, meta, ".ome.tif")
+
+
+def write_nifti(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """Save a Labels layer as NIfTI; see `save_layer`."""
+    return save_layer(path, data, meta, ".nii.gz")
+
+
+def write_ome_zarr(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """Save a Labels layer as OME-Zarr; see `save_layer`."""
+    return save_layer(path, data, meta, ".ome.zarr")
+
+
+def save_layer(path: str, data: Any, meta: Mapping[str, Any], suffix: str) -> list[str]:
+    """Save a Labels layer with its geometry and the names of its classes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        Y X, Z Y X or T Z Y X integers; of a multiscale layer the full resolution is saved.
+    meta
+        As napari hands it over. Class names are the columns ``index`` and ``class`` (or ``name``) of ``features``.
+    suffix
+        Appended where the path has no suffix of the same format.
+
+    Returns
+    -------
+    list of str
+        The file written.
+
+    Raises
+    ------
+    DataError
+        If the layer has axes or values that labels cannot have.
+    FileError
+        If the file cannot be written.
+    """
+    target = Path(path)
+    if FORMATS.get(file_suffix(target)) != FORMATS[suffix]:
+        target = target.with_name(target.name + suffix)
+    labels = data[0] if _is_multiscale(data) else data
+    volume, time = volume_of_layer(labels.shape, meta, str(meta.get("name") or "the layer"))
+    return [str(export_labels(labels, target, volume, classes=class_names(meta), time=time))]
+
+
+def class_names(meta: Mapping[str, Any]) -> dict[int, str]:
+    """Names of label ids from the features table of a layer; empty where it has none."""
+    features = meta.get("features")
+    columns = {str(name).lower(): name for name in features} if features is not None else {}
+    names = columns.get("class", columns.get("name"))
+    if features is None or "index" not in columns or names is None:
+        return {}
+    table = zip(features[columns["index"]], features[names], strict=True)
+    # the table of a napari layer may hold a row for 0, and gaps
+    return {int(i): str(name) for i, name in table if i == i and int(i) > 0 and isinstance(name, str) and name}
+
+
+def _is_multiscale(data: Any) -> bool:
+    return not hasattr(data, "dtype") or isinstance(data, list | tuple) or type(data).__name__ == "MultiScaleData"
