@@ -6,6 +6,7 @@
     ├── ConfigError          a setting is unknown, out of range or contradicts another
     ├── DataError            an image or its labels cannot be used as they are
     ├── DeviceError          the asked-for device is missing or out of memory
+    ├── ExportError          a model cannot be exported, or a package for that is missing
     ├── FileError            a file cannot be read or written
     │   └── ModelFileError   a model file is foreign, damaged or of another version
     └── TrainingError        training cannot go on
@@ -30,6 +31,10 @@ class DataError(UNet3dError):
 
 class DeviceError(UNet3dError):
     """The asked-for device is missing or out of memory."""
+
+
+class ExportError(UNet3dError):
+    """A model cannot be exported, or a package that exporting or exported models need is missing."""
 
 
 class FileError(UNet3dError):
