@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from napari_unet3d.engine.axes import SPATIAL_AXES
-from napari_unet3d.engine.config import NetworkConfig, Triple
+from napari_unet3d.engine.config import NetworkConfig, Triple, UNet3PlusConfig
 from napari_unet3d.engine.errors import ConfigError
+from napari_unet3d.engine.networks.full_scale import full_scale_geometries, unet3plus_layers
 from napari_unet3d.engine.networks.geometry import AxisGeometry, axis_geometries
 from napari_unet3d.engine.networks.layers import DOWN, UP, Layer, unet_layers
+from napari_unet3d.engine.networks.memory import alive_at_once, kept_for_gradient
 from napari_unet3d.engine.scales import feature_radius
 
 Voxels: TypeAlias = tuple[int, int, int]
@@ -23,7 +25,6 @@ Voxels: TypeAlias = tuple[int, int, int]
 _COPIES_OF_WEIGHTS = 5
 """In training: weights, gradients, two moments of the optimiser, moving average."""
 _FLOAT32_BYTES = 4
-_INDEX_BYTES = 8
 
 
 class LevelShape(NamedTuple):
@@ -86,7 +87,7 @@ class Description:
     def receptive_field(self) -> Triple:
         """Input voxels that can change one output voxel, the most over all places in the grid of strides.
 
-        Normalisation that looks at the whole image (instance, group) is not counted.
+        What looks at the whole image (instance and group normalisation, guidance) is not counted.
         """
         z, y, x = (axis.receptive_field for axis in self.geometry)
         return (z, y, x)
@@ -96,7 +97,8 @@ class Description:
         """Voxels needed on each side of what is kept of a tile, so that it equals the untiled result.
 
         Exact for tiles that begin on multiples of the total stride and have a legal size; the margin of valid
-        networks is part of it. Instance and group normalisation look at the whole tile and are not counted.
+        networks is part of it. What looks at the whole tile (instance and group normalisation, batch
+        normalisation by the statistics of the tile, guidance) is not counted.
         """
         z, y, x = (axis.context for axis in self.geometry)
         return (z, y, x)
@@ -110,6 +112,9 @@ class Description:
     @property
     def output_grids(self) -> tuple[OutputGrid, ...]:
         """Which input voxels every output stands for, finest first: one, or more with deep supervision."""
+        if isinstance(self.config, UNet3PlusConfig):  # all are as fine as the image
+            count = self.config.levels if self.config.deep_supervision else 1
+            return (OutputGrid((1, 1, 1), (0, 0, 0)),) * count
         count = max(1, self.config.levels - 1) if self.config.deep_supervision else 1
         grids = []
         for level in range(count):
@@ -190,8 +195,10 @@ class Description:
         ConfigError
             If a valid network cannot take the size.
         """
-        valid = self.config.padding == "valid"
         size = self._taken(zyx)
+        if self.config.padding == "same":
+            encoder = [axis.encoder_sizes(voxels) for axis, voxels in zip(self.geometry, size, strict=True)]
+            return tuple(_triple([levels[layer.level] for levels in encoder]) for layer in self.layers)
         sizes = []
         for layer in self.layers:
             axes = zip(size, layer.kernel, layer.stride, strict=True)
@@ -201,7 +208,7 @@ class Description:
                 lost = [axis.lost_in_upsampling[layer.level] for axis in self.geometry]
                 grown = [voxels * stride for voxels, _, stride in axes]
                 size = _triple([voxels - 2 * cut for voxels, cut in zip(grown, lost, strict=True)])
-            elif valid:
+            else:
                 size = _triple([voxels - (kernel - 1) for voxels, kernel, _ in axes])
             sizes.append(size)
         return tuple(sizes)
@@ -220,7 +227,7 @@ class Description:
         """
         total = 0
         for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
-            if layer.kind in ("convolution", "projection", "strided convolution", "head"):
+            if layer.kind in ("convolution", "branch", "projection", "strided convolution", "classifier", "head"):
                 taps = math.prod(layer.kernel)
             elif layer.kind == "transposed convolution":
                 taps = 1  # kernel = stride: each output voxel has one source
@@ -247,50 +254,13 @@ class Description:
             If a valid network cannot take the size.
         """
         zyx = self._taken(zyx)
-        image = math.prod(zyx) * self.config.body_channels * bytes_per_value
+        image = math.prod(zyx) * self.config.first_channels * bytes_per_value
         copies = _COPIES_OF_WEIGHTS if training else 1
         weights = (self.parameters + self.running_statistics) * _FLOAT32_BYTES * copies
-        tensors = self._kept_for_gradient if training else self._alive_at_once
-        return weights + image + tensors(zyx, bytes_per_value)
-
-    def _kept_for_gradient(self, zyx: Voxels, bytes_per_value: int) -> int:
-        keeps_input = self.config.activation in ("gelu", "silu", "mish")
-        total = 0
-        for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
-            voxels = math.prod(size)
-            values = voxels * layer.out_channels * bytes_per_value
-            if layer.kind == "convolution":
-                total += values * (1 + layer.normalized + keeps_input)
-            elif layer.kind == "max pooling":
-                total += values + voxels * layer.out_channels * _INDEX_BYTES
-            elif layer.kind in ("average pooling", "strided convolution", "head", "side head"):
-                total += values
-            elif layer.kind in UP:
-                skip = self.config.filters_per_level[layer.level]
-                total += values * 2 * layer.normalized
-                total += voxels * (layer.out_channels + skip) * bytes_per_value  # the concatenation
-        return total
-
-    def _alive_at_once(self, zyx: Voxels, bytes_per_value: int) -> int:
-        filters = self.config.filters_per_level
-        encoder = [math.prod(level.encoder) * filters[level.level] for level in self.shapes(zyx)]
-        skips = most = entering = before = 0  # values: waiting skips, the block's input, the layer's input
-        for layer, size in zip(self.layers, self.layer_shapes(zyx), strict=True):
-            values = math.prod(size) * layer.out_channels
-            if layer.kind == "convolution":
-                inputs = entering if before == entering else entering + before
-                most = max(most, skips + inputs + values * (1 + layer.normalized + self.config.residual))
-            elif layer.kind in DOWN:
-                skips += encoder[layer.level - 1]
-                most = max(most, skips + values)
-                entering = values
-            elif layer.kind in UP:
-                joined = values + math.prod(size) * filters[layer.level]
-                most = max(most, skips + before + values * (1 + layer.normalized), skips + values + joined)
-                skips -= encoder[layer.level]
-                entering = values = joined
-            before = values
-        return most * bytes_per_value
+        sizes = self.layer_shapes(zyx)
+        if training:
+            return weights + image + kept_for_gradient(self.config, self.layers, sizes, bytes_per_value)
+        return weights + image + alive_at_once(self.config, self.layers, sizes) * bytes_per_value
 
     def _taken(self, zyx: Sequence[int]) -> Triple:
         if self.config.padding == "same":
@@ -305,6 +275,8 @@ def describe(config: NetworkConfig) -> Description:
     if config.features == "scale_space":
         z, y, x = feature_radius(config.feature_scales, config.feature_voxel)
         radius = (z if config.dimensions == 3 else 0, y, x)
+    if isinstance(config, UNet3PlusConfig):
+        return Description(config, tuple(unet3plus_layers(config)), full_scale_geometries(config, radius))
     return Description(config, tuple(unet_layers(config)), axis_geometries(config, radius))
 
 

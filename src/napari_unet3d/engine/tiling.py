@@ -65,13 +65,15 @@ class Footprint:
         smallest_input = facts.legal_shape((1, 1, 1))
         smallest = facts.output_shape(smallest_input)
         stride = facts.total_stride
-        halo = facts.context
-        if network.padding == "valid":  # only the fixed features in front are padded
-            reach = _map3(lambda i: facts.geometry[i].feature_radius)
-            halo = _map3(lambda i: round_up(reach[i], stride[i]))
+
+        def halo(i: int) -> int:
+            axis = facts.geometry[i]
+            # with valid padding only the fixed features in front are padded
+            return round_up(axis.feature_radius, stride[i]) if axis.valid else axis.context
+
         return cls(
             stride=stride,
-            full_halo=halo,
+            full_halo=_map3(halo),
             shrink=_map3(lambda i: smallest_input[i] - smallest[i]),
             smallest=smallest,
         )

@@ -117,7 +117,7 @@ def test_deep_supervision_gives_logits_at_every_level_of_the_decoder() -> None:
     net = unet(levels=4, strides=((1, 2, 2), 2, 2), deep_supervision=True, classes=3)
     x = torch.rand(2, 1, 4, 16, 24)
 
-    outputs = net.outputs(x)
+    outputs = net.outputs(x).logits
 
     assert [tuple(output.shape) for output in outputs] == [
         (2, 3, 4, 16, 24),
@@ -125,9 +125,9 @@ def test_deep_supervision_gives_logits_at_every_level_of_the_decoder() -> None:
         (2, 3, 2, 4, 6),
     ]
     net.eval()
-    assert torch.equal(net(x), net.outputs(x)[0])
-    assert len(unet(levels=4).outputs(torch.rand(1, 1, 8, 8, 16))) == 1
-    assert len(unet(levels=2, deep_supervision=True).outputs(torch.rand(1, 1, 2, 2, 4))) == 1
+    assert torch.equal(net(x), net.outputs(x).logits[0])
+    assert len(unet(levels=4).outputs(torch.rand(1, 1, 8, 8, 16)).logits) == 1
+    assert len(unet(levels=2, deep_supervision=True).outputs(torch.rand(1, 1, 2, 2, 4)).logits) == 1
 
 
 def test_a_single_level_is_a_plain_stack_of_convolutions() -> None:

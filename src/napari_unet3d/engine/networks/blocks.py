@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from napari_unet3d.engine.config import Triple, UNetConfig
 from napari_unet3d.engine.networks.mended import Conv3d, GroupNorm, MaxPool
+from napari_unet3d.engine.networks.tile_statistics import TileBatchNorm2d, TileBatchNorm3d
 
 POINT: Triple = (1, 1, 1)
 """Kernel that sees a single voxel."""
@@ -47,8 +48,10 @@ def normalization(config: UNetConfig, channels: int) -> nn.Module:
     if config.norm == "none":
         return nn.Identity()
     if config.norm == "batch":
-        batch_norm = nn.BatchNorm3d if config.dimensions == 3 else nn.BatchNorm2d
-        return batch_norm(channels, config.norm_epsilon, config.norm_momentum)
+        settings = (channels, config.norm_epsilon, config.norm_momentum)
+        if config.norm_statistics == "batch":
+            return TileBatchNorm3d(*settings) if config.dimensions == 3 else TileBatchNorm2d(*settings)
+        return nn.BatchNorm3d(*settings) if config.dimensions == 3 else nn.BatchNorm2d(*settings)
     groups = channels if config.norm == "instance" else fitting_groups(config.norm_groups, channels)
     return GroupNorm(groups, channels, config.norm_epsilon)
 
@@ -98,7 +101,7 @@ def upsampling(config: UNetConfig, in_channels: int, level: int, lost: Sequence[
     """
     stride = config.stride_per_level[level]
     if config.upsampling != "transposed":
-        return Upsample(_spatial(stride, config), config.upsampling, _spatial(lost, config)), in_channels
+        return upsampling_by(config, stride, lost), in_channels
     channels = config.filters_per_level[level] if config.up_channels == "level" else in_channels
     conv = nn.ConvTranspose3d if config.dimensions == 3 else nn.ConvTranspose2d
     factors = _spatial(stride, config)
@@ -106,6 +109,12 @@ def upsampling(config: UNetConfig, in_channels: int, level: int, lost: Sequence[
     if not config.up_norm_activation:
         return transposed, channels
     return ConvUnit(transposed, normalization(config, channels), activation(config)), channels
+
+
+def upsampling_by(config: UNetConfig, stride: Triple, lost: Sequence[int] = (0, 0, 0)) -> Upsample:
+    """Repetition or interpolation, as configured: B C Z Y X -> B C Z*sz Y*sy X*sx, less `lost` at each side."""
+    mode: Literal["nearest", "linear"] = "nearest" if config.upsampling == "nearest" else "linear"
+    return Upsample(_spatial(stride, config), mode, _spatial(lost, config))
 
 
 def fitting_groups(groups: int, channels: int) -> int:

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_unet3d.engine.config import NetworkConfig
+from napari_unet3d.engine.config import NetworkConfig, UNet3PlusConfig
 from napari_unet3d.engine.describe import describe
+from napari_unet3d.engine.networks.outputs import NetworkOutputs
 from napari_unet3d.engine.networks.unet import UNet
+from napari_unet3d.engine.networks.unet3plus import UNet3Plus
 
 
 class Network(nn.Module):
@@ -16,7 +18,7 @@ class Network(nn.Module):
 
     ``forward`` takes an image B C Z Y X, C = ``config.in_channels``, and gives logits B K Z' Y' X', K =
     ``config.classes``; as large as the image, or smaller by the margin of a valid network. A
-    two-dimensional network treats every plane by itself, and takes B C Y X too.
+    two-dimensional network treats every plane by itself, or with its neighbours, and takes B C Y X too.
 
     Attributes
     ----------
@@ -36,18 +38,14 @@ class Network(nn.Module):
         self.config = config
         self.description = describe(config)
         self.features = _features(config)
-        self.body = UNet(config)
+        self.body = UNet3Plus(config) if isinstance(config, UNet3PlusConfig) else UNet(config)
 
     def forward(self, x: Tensor) -> Tensor:
         volume = x if x.ndim == 5 else x[:, :, None]  # B C Z Y X
         if not torch.compiler.is_compiling():
             z, y, x_size = volume.shape[2:]
             self.description.check_shape((z, y, x_size))
-        values = self.inputs(volume)  # B C_body Z Y X
-        if self.config.dimensions == 3:
-            logits: Tensor = self.body(values)  # B K Z' Y' X'
-            return logits
-        logits = _unfolded(self.body(_folded(values)), volume.shape[0])  # B K Z Y' X'
+        logits = self.logits_of(self.inputs(volume))  # B K Z' Y' X'
         return logits if x.ndim == 5 else logits[:, :, 0]
 
     def outputs(self, image: Tensor) -> list[Tensor]:
@@ -67,10 +65,31 @@ class Network(nn.Module):
 
     def outputs_of(self, values: Tensor) -> list[Tensor]:
         """Logits (B K Z Y X) of every head for what `inputs` gave, finest first."""
+        return self.all_outputs_of(values).logits
+
+    def all_outputs_of(self, values: Tensor) -> NetworkOutputs:
+        """Logits of every head, and the presence of the classes, for what `inputs` gave."""
         if self.config.dimensions == 3:
-            outputs: list[Tensor] = self.body.outputs(values)
-            return outputs
-        return [_unfolded(logits, values.shape[0]) for logits in self.body.outputs(_folded(values))]
+            return self.body.outputs(values)
+        outputs, batch = self.body.outputs(self._planes(values)), values.shape[0]
+        presence = None if outputs.presence is None else _unfolded(outputs.presence, batch)
+        return NetworkOutputs([_unfolded(logits, batch) for logits in outputs.logits], presence)
+
+    def logits_of(self, values: Tensor) -> Tensor:
+        """B K Z Y X logits of the finest head for what `inputs` gave."""
+        if self.config.dimensions == 3:
+            logits: Tensor = self.body(values)
+            return logits
+        return _unfolded(self.body(self._planes(values)), values.shape[0])
+
+    def _planes(self, values: Tensor) -> Tensor:
+        """B C Z Y X -> B*Z (1 + 2 n) C Y X: every plane with its n neighbours on each side, in the order of Z."""
+        reach, depth = self.config.neighbours, values.shape[2]
+        if reach == 0:
+            return _folded(values)
+        here = torch.arange(depth, device=values.device)
+        shifted = [(here + shift).clamp(0, depth - 1) for shift in range(-reach, reach + 1)]
+        return _folded(torch.cat([values.index_select(2, index) for index in shifted], dim=1))
 
 
 def _folded(volume: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ class AxisGeometry:
 def axis_geometries(
     config: UNetConfig, feature_radius: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[AxisGeometry, AxisGeometry, AxisGeometry]:
-    """Geometry of a U-Net along Z, Y and X; a two-dimensional network sees a single plane along Z."""
+    """Geometry of a U-Net along Z, Y and X; a two-dimensional network sees its neighbours along Z."""
     convolutions = config.convolutions_per_level
 
     def along(axis: int) -> AxisGeometry:
@@ -186,11 +186,12 @@ def axis_geometries(
             count * (kernel[axis] // 2) for count, kernel in zip(convolutions, config.kernel_per_level, strict=True)
         ]
         stem = radii[0] if config.extra_block else 0
+        stem += config.neighbours if axis == 0 else 0
         return AxisGeometry(
             strides=tuple(stride[axis] for stride in config.stride_per_level),
             encoder_radii=(stem + radii[0], *radii[1:]),
             decoder_radii=tuple(radii[:-1]),
-            valid=config.padding == "valid",
+            valid=config.padding == "valid" and not (axis == 0 and config.dimensions == 2),
             linear=config.upsampling == "linear",
             feature_radius=feature_radius[axis],
         )

@@ -12,6 +12,7 @@ from napari_unet3d.engine.config import Triple, UNetConfig
 Kind: TypeAlias = Literal[
     "features",
     "convolution",
+    "branch",
     "projection",
     "max pooling",
     "average pooling",
@@ -21,6 +22,7 @@ Kind: TypeAlias = Literal[
     "transposed convolution",
     "head",
     "side head",
+    "classifier",
 ]
 
 DOWN: Final[tuple[Kind, ...]] = ("max pooling", "average pooling", "strided convolution")
@@ -56,9 +58,25 @@ class Layer:
 def unet_layers(config: UNetConfig) -> Iterator[Layer]:
     """Layers of the network that `build_network` would build, in the order of the computation."""
     filters = config.filters_per_level
-    channels = config.body_channels
+    yield from encoder_layers(config)
+    channels = filters[-1]
+    for level in reversed(range(config.levels - 1)):
+        up = _upsampling(config, f"decoder.ups.{level}", level, channels)
+        yield up
+        joined = up.out_channels + filters[level]
+        yield from _block(config, f"decoder.blocks.{level}", level, joined, encoder=False)
+        channels = filters[level]
+        if level and config.deep_supervision:
+            yield head_layer(f"side_heads.{level - 1}", level, "side head", channels, config.classes)
+    yield head_layer("head", 0, "head", filters[0], config.classes)
+
+
+def encoder_layers(config: UNetConfig) -> Iterator[Layer]:
+    """Fixed features and the contracting path."""
+    filters = config.filters_per_level
+    channels = config.first_channels
     if config.features != "none":
-        yield Layer("features", 0, "features", config.in_channels, channels)
+        yield Layer("features", 0, "features", config.in_channels, config.body_channels)
     if config.extra_block:
         yield from _block(config, "encoder.stem", 0, channels, encoder=True)
         channels = filters[0]
@@ -68,15 +86,6 @@ def unet_layers(config: UNetConfig) -> Iterator[Layer]:
             yield _pooling(config, f"encoder.downs.{level - 1}", level, channels, stride)
         yield from _block(config, f"encoder.blocks.{level}", level, channels, encoder=True)
         channels = filters[level]
-    for level in reversed(range(config.levels - 1)):
-        up = _upsampling(config, f"decoder.ups.{level}", level, channels)
-        yield up
-        joined = up.out_channels + filters[level]
-        yield from _block(config, f"decoder.blocks.{level}", level, joined, encoder=False)
-        channels = filters[level]
-        if level and config.deep_supervision:
-            yield _head(config, f"side_heads.{level - 1}", level, "side head")
-    yield _head(config, "head", 0, "head")
 
 
 def _block(config: UNetConfig, name: str, level: int, channels: int, *, encoder: bool) -> Iterator[Layer]:
@@ -86,19 +95,20 @@ def _block(config: UNetConfig, name: str, level: int, channels: int, *, encoder:
     entering = channels
     for index in range(last + 1):
         after = filters if index == last else halved
-        yield _normalized(config, f"{name}.units.{index}", level, "convolution", channels, after, kernel)
+        yield convolution_layer(config, f"{name}.units.{index}", level, "convolution", channels, after, kernel)
         channels = after
     if config.residual and entering != filters:
         parameters = entering * filters + filters * config.bias
         yield Layer(f"{name}.projection", level, "projection", entering, filters, parameters=parameters)
 
 
-def _normalized(
+def convolution_layer(
     config: UNetConfig, name: str, level: int, kind: Kind, before: int, after: int, kernel: Triple
 ) -> Layer:
+    """A convolution with its bias and the normalisation that follows it."""
     stride = kernel if kind == "transposed convolution" else _POINT
     bias = config.up_bias if kind == "transposed convolution" else config.bias
-    normalized = config.norm != "none" and (kind == "convolution" or config.up_norm_activation)
+    normalized = config.norm != "none" and (kind != "transposed convolution" or config.up_norm_activation)
     return Layer(
         name,
         level,
@@ -125,12 +135,11 @@ def _upsampling(config: UNetConfig, name: str, level: int, channels: int) -> Lay
     stride = config.stride_per_level[level]
     if config.upsampling == "transposed":
         after = config.filters_per_level[level] if config.up_channels == "level" else channels
-        return _normalized(config, name, level, "transposed convolution", channels, after, stride)
+        return convolution_layer(config, name, level, "transposed convolution", channels, after, stride)
     kind: Kind = "nearest up-sampling" if config.upsampling == "nearest" else "linear up-sampling"
     return Layer(name, level, kind, channels, channels, stride=stride)
 
 
-def _head(config: UNetConfig, name: str, level: int, kind: Kind) -> Layer:
-    filters = config.filters_per_level[level]
-    parameters = (filters + 1) * config.classes
-    return Layer(name, level, kind, filters, config.classes, parameters=parameters)
+def head_layer(name: str, level: int, kind: Kind, before: int, after: int, kernel: Triple = _POINT) -> Layer:
+    """A convolution with a bias and nothing behind it."""
+    return Layer(name, level, kind, before, after, kernel, parameters=(before * math.prod(kernel) + 1) * after)

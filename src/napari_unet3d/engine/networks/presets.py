@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from napari_unet3d.engine.config import NetworkConfig, UNetConfig, validated
+from napari_unet3d.engine.config import NetworkConfig, network_class, validated
 from napari_unet3d.engine.errors import ConfigError
 
 _ISOTROPIC: Final = {"kernel": 3, "strides": 2}
@@ -23,7 +24,14 @@ _CICEK_2016: Final = {
     "activation": "relu",
 }
 
-_PRESETS: Final = MappingProxyType(
+# the UNet 3+ (Huang et al. 2020, figure 1), on its own encoder; sizes must be multiples of 16
+_HUANG_2020: Final = {"kind": "unet3plus", "levels": 5}
+_FLAT: Final = {**_HUANG_2020, **_ISOTROPIC, "dimensions": 2, "filters": 64}
+_SOLID: Final = {**_HUANG_2020, "dimensions": 3, "filters": 16}
+_SUPERVISED: Final = {"deep_supervision": True}
+_GUIDED: Final = {"deep_supervision": True, "guidance": True}
+
+_PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         # learns in a minute on a laptop CPU
         "fast": {"levels": 3, "filters": 16, "norm": "batch", "features": "scale_space"},
@@ -39,7 +47,7 @@ _PRESETS: Final = MappingProxyType(
             "deep_supervision": True,
         },
         # the 3D U-Net (Çiçek et al. 2016, figure 2), as counted there: without normalisation
-        "cicek2016": {**_CICEK_2016, "norm": "none", "padding": "valid"},
+        "cicek2016": {**_CICEK_2016, "norm": "none", "norm_statistics": "batch", "padding": "valid"},
         # the same network in Keras: padded, with the defaults of Keras' batch normalisation
         "keras3d": {
             **_CICEK_2016,
@@ -93,6 +101,13 @@ _PRESETS: Final = MappingProxyType(
             "dropout": (0.1, 0.1, 0.2, 0.2, 0.3),
             "dropout_place": "between_convolutions",
         },
+        "unet3plus": _FLAT,
+        "unet3plus-ds": {**_FLAT, **_SUPERVISED},
+        "unet3plus-ds-cgm": {**_FLAT, **_GUIDED},
+        # the same in three dimensions, lean enough for a laptop
+        "unet3plus-3d": _SOLID,
+        "unet3plus-ds-3d": {**_SOLID, **_SUPERVISED},
+        "unet3plus-ds-cgm-3d": {**_SOLID, **_GUIDED},
     }
 )
 
@@ -114,7 +129,8 @@ def network_config(name: str, *, in_channels: int = 1, classes: int = 2, **overr
     classes
         Output channels; 1 means one sigmoid channel.
     **overrides
-        Fields of the configuration that differ from the preset.
+        Fields of the configuration that differ from the preset. A `kind` other than the preset's gives the
+        defaults of that family instead of the preset.
 
     Raises
     ------
@@ -125,5 +141,10 @@ def network_config(name: str, *, in_channels: int = 1, classes: int = 2, **overr
         close = difflib.get_close_matches(name, _PRESETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(f"unknown network preset {name!r}; {hint}known: {', '.join(_PRESETS)}")
-    settings = {**_PRESETS[name], "in_channels": in_channels, "classes": classes, **overrides}
-    return validated(UNetConfig, settings, prefix="network.")
+    preset = _PRESETS[name]
+    own_kind = str(preset.get("kind", "unet"))
+    kind = str(overrides.get("kind", own_kind))
+    if kind != own_kind:
+        preset = {}
+    settings = {**preset, "in_channels": in_channels, "classes": classes, **overrides}
+    return validated(network_class(kind), settings, prefix="network.")

@@ -16,12 +16,13 @@ from napari_unet3d.engine.networks.blocks import (
 )
 from napari_unet3d.engine.networks.geometry import axis_geometries
 from napari_unet3d.engine.networks.initialization import initialize
+from napari_unet3d.engine.networks.outputs import NetworkOutputs
 
 
 class UNet(nn.Module):
     """Encoder, decoder and head of a configured U-Net.
 
-    ``forward`` takes B C Z Y X (two-dimensional networks: B C Y X) with C = ``config.body_channels`` and a
+    ``forward`` takes B C Z Y X (two-dimensional networks: B C Y X) with C = ``config.first_channels`` and a
     legal size (see `engine.describe`), and gives logits B K Z Y X with K = ``config.classes``.
 
     Parameters
@@ -49,7 +50,7 @@ class UNet(nn.Module):
         logits: Tensor = self.head(decoded[0])  # B K Z Y X
         return logits
 
-    def outputs(self, x: Tensor) -> list[Tensor]:
+    def outputs(self, x: Tensor) -> NetworkOutputs:
         """Logits of every head, finest first, each at the resolution of its level.
 
         A single element without deep supervision. `Description.output_grids` says which input voxels the
@@ -57,7 +58,7 @@ class UNet(nn.Module):
         """
         decoded = self.decoder(self.encoder(x))
         heads = [self.head, *self.side_heads]
-        return [head(level) for head, level in zip(heads, decoded, strict=False)]
+        return NetworkOutputs([head(level) for head, level in zip(heads, decoded, strict=False)])
 
 
 class Encoder(nn.Module):
@@ -69,7 +70,7 @@ class Encoder(nn.Module):
         kernels = config.kernel_per_level
         dropouts = config.encoder_dropout_per_level
         pool_dropout = config.dropout_place == "after_pooling_and_concatenation"
-        channels = config.body_channels
+        channels = config.first_channels
         self.stem: nn.Module = nn.Identity()
         if config.extra_block:
             self.stem = Block(config, _encoder_channels(config, channels, 0), kernels[0])
