@@ -11,8 +11,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QWidget
 
 READABLE_TEXT: Final = 4.5
-READABLE_SHAPE: Final = 2.5
-"""Contrast that text and thin lines need (WCAG 2.1, sections 1.4.3 and 1.4.11, the latter a little relaxed)."""
+READABLE_SHAPE: Final = 3.0
+"""Contrast that text and thin lines need (WCAG 2.1, sections 1.4.3 and 1.4.11)."""
 
 
 @dataclass(frozen=True)
