@@ -1,0 +1,116 @@
+"""Hatching over annotation that is measured on and not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet3d.engine.progress import Box
+from napari_unet3d.engine.volume import NOT_ANNOTATED
+from napari_unet3d.widgets._layers.frame import Frame
+from napari_unet3d.widgets._layers.geometry import geometry_of
+from napari_unet3d.widgets._layers.image import ImageChoice
+from napari_unet3d.widgets._layers.prediction import add_quietly, refresh
+from napari_unet3d.widgets._layers.view import Plane
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+NAME: Final = "held out"
+_COLOURS: Final = {None: "transparent", 0: "transparent", 1: "white", 2: "black"}
+_PERIOD: Final = 8
+_STRIPE: Final = 2
+_OPACITY: Final = 0.8
+
+
+def plane_box(choice: ImageChoice, plane: Plane) -> Box:
+    """The Z Y X box of one plane."""
+    box = [slice(0, n) for n in choice.spatial_shape]
+    box[plane.axis] = slice(plane.index, plane.index + 1)
+    return (box[0], box[1], box[2])
+
+
+class HeldOutMarks:
+    """A labels layer of white and black stripes over held-out strokes; the annotation itself is not touched.
+
+    The layer's array is mostly zeros that were never written, which take no memory. It is added with the
+    first stripes, cannot be painted on, and once the user has removed it, it stays away.
+
+    Parameters
+    ----------
+    viewer
+        Where.
+    choice
+        The annotated image.
+    """
+
+    def __init__(self, viewer: ViewerModel, choice: ImageChoice) -> None:
+        self._viewer = viewer
+        self._choice = choice
+        self._layer: Labels | None = None
+        self._marked: list[tuple[int, Box]] = []
+
+    def show(self, annotation: Labels, regions: Iterable[tuple[int, Box]]) -> None:
+        """Hatch what is annotated in `regions`, and nothing else.
+
+        Parameters
+        ----------
+        annotation
+            Where the strokes are.
+        regions
+            Time points and Z Y X boxes that are held out; see `plane_box`.
+        """
+        wanted = list(regions)
+        if self._layer is None and wanted:
+            self._layer = self._add()
+        if self._layer is None or self._layer not in self._viewer.layers:
+            return
+        own, theirs = Frame.of(self._layer, self._choice), Frame.of(annotation, self._choice)
+        for t, box in self._marked:
+            self._layer.data[own.region(box, t)] = NOT_ANNOTATED
+        for t, box in wanted:
+            strokes = theirs.to_zyx(np.asarray(annotation.data[theirs.region(box, t)])[_inside(theirs)])
+            stripes = np.where(strokes != NOT_ANNOTATED, _stripes(box), NOT_ANNOTATED).astype(np.uint8)
+            # regions may cross: what one marked, another does not wipe
+            view = own.to_zyx(self._layer.data[own.region(box, t)][_inside(own)])
+            np.maximum(view, stripes, out=view)
+        self._marked = wanted
+        refresh(self._layer)
+
+    def remove(self) -> None:
+        """Take the layer away."""
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
+        self._marked = []
+
+    def _add(self) -> Labels:
+        from napari.layers import Labels
+        from napari.utils.colormaps import DirectLabelColormap
+
+        layer = Labels(
+            np.zeros(Frame.new(self._choice).shape, np.uint8),
+            name=NAME,
+            opacity=_OPACITY,
+            colormap=DirectLabelColormap(color_dict=_COLOURS),
+            **geometry_of(self._choice),
+        )
+        layer.editable = False
+        added: Labels = add_quietly(self._viewer, layer)
+        return added
+
+
+def _inside(frame: Frame) -> tuple[Any, ...]:
+    """Index that drops T and single axes of length 1."""
+    return tuple(slice(None) if axis in "ZYX" else 0 for axis in frame.axes)
+
+
+def _stripes(box: Box) -> NDArray[np.uint8]:
+    """Z Y X: 1 and 2 along diagonals of every plane, 0 between them; shape of `box`."""
+    z, y, x = (np.arange(part.start, part.stop) for part in box)
+    phase = (z[:, None, None] + y[:, None] + x) % _PERIOD
+    return np.select([phase < _STRIPE, phase < 2 * _STRIPE], [np.uint8(1), np.uint8(2)], np.uint8(0))
