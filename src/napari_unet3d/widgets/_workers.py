@@ -1,7 +1,7 @@
 """Long actions in threads of their own: they emit engine events, obey an inbox, and never touch layers or widgets.
 
-A function worker runs the engine's generator, because a RuntimeError in a generator worker would be swallowed. Events wait in a
-queue that a timer empties on the GUI thread, so that many events never flood it.
+A function worker runs the engine's generator, because a RuntimeError in a generator worker would be swallowed.
+Events wait in a queue that a timer empties on the GUI thread, so that many events never flood it.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ class LabelExportTask:
 
     labels: LazyArray
     image: Volume
-    classes: tuple[ClassInfo, ...]
+    class_names: dict[int, str]
     path: Path
     background_as_zero: bool
 
@@ -332,11 +332,6 @@ class LabelExportTask:
         """Write them."""
         from napari_unet3d.io.label_export import export_labels
 
-        export_labels(
-            np.asarray(self.labels),
-            self.path,
-            self.image,
-            classes=self.classes,
-            background_as_zero=self.background_as_zero,
+        return export_labels(
+            self.labels, self.path, self.image, classes=self.class_names, background_as_zero=self.background_as_zero
         )
-        return self.path

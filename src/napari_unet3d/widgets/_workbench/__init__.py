@@ -1,1 +1,1 @@
-"""What the docks of one viewer do. It ties session, jobs and layers together; docks only call it and look at the session."""
+"""What the docks of one viewer do: docks call it and look at the session, it ties jobs and layers together."""

@@ -38,7 +38,7 @@ class ApplyOptions:
     """Make an image layer of the uncertainty, 0 sure to 1 undecided."""
 
 
-class PredictionRunner(QObject):  # type: ignore[misc]  # qtpy's types
+class PredictionRunner(QObject):
     """Runs one prediction at a time.
 
     Parameters
@@ -87,9 +87,8 @@ class PredictionRunner(QObject):  # type: ignore[misc]  # qtpy's types
             box = box_in_view(bench.viewer, image) if options.only_view else None
             jobs = self._make_layers(image, model, list(times), options)
         except (UNet3dError, MemoryError) as error:
-            session.tell(
-                str(error) or "there is not enough memory for the result; apply to a box in view", warning=True
-            )
+            full = "there is not enough memory for the result; close other layers or leave out the probabilities"
+            session.tell(full if isinstance(error, MemoryError) else str(error), warning=True)
             return
         start_at = None if plane is None else (plane.axis, plane.index)
         work = PredictionTask(model, session.predict_config, jobs, start_at=start_at, box=box)
@@ -135,10 +134,10 @@ class PredictionRunner(QObject):  # type: ignore[misc]  # qtpy's types
         layer = add_prediction(viewer, image, model.classes, f"{image.name} prediction", data=labels)
         self._layers = [layer]
         if uncertainty is not None:
-            self._layers.append(add_values(viewer, image, f"{image.name} uncertainty", uncertainty))
+            self._layers.append(add_values(viewer, image, f"{image.name} uncertainty", data=uncertainty))
         if probabilities is not None:
             for entry, values in zip(model.classes, probabilities, strict=True):
-                self._layers.append(add_values(viewer, image, f"{image.name} probability of {entry.name}", values))
+                self._layers.append(add_values(viewer, image, f"{image.name} probability of {entry.name}", data=values))
         self._bench.prediction = layer
 
         def at(values: Any, t: int) -> Any:

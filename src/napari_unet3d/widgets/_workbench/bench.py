@@ -9,19 +9,22 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.engine.classes import COLOURS, ClassInfo
-from napari_unet3d.engine.errors import UNet3dError
+from napari_unet3d.engine.errors import DataError, UNet3dError
 from napari_unet3d.widgets._layers.annotation import (
+    annotation_problem,
     complete_slice,
     copy_slice,
     new_annotation,
     spatial_view,
 )
 from napari_unet3d.widgets._layers.classes import apply_classes
+from napari_unet3d.widgets._layers.held_out import HeldOutMarks, plane_box
 from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
-from napari_unet3d.widgets._layers.prediction import add_prediction, held_out_layer, show_plane
+from napari_unet3d.widgets._layers.prediction import add_prediction, refresh, show_plane
+from napari_unet3d.widgets._layers.strokes import StrokeWatch
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
 from napari_unet3d.widgets._session import Curves, Phase, Point, Session, session_of
 from napari_unet3d.widgets._workbench.applying import PredictionRunner
@@ -29,11 +32,11 @@ from napari_unet3d.widgets._workbench.training import TrainingRunner
 from napari_unet3d.widgets._workers import Ended, Job, LabelExportTask, LoadTask, SaveTask, Work
 
 _PREVIEW: Final = "preview"
-_HELD_OUT: Final = "held out"
+_LOOK_MS: Final = 200
 _MODEL_FILES: Final = ".safetensors"
 
 
-class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
+class Workbench(QObject):
     """What the docks of a viewer call. All methods return at once; long work is done by jobs.
 
     Parameters
@@ -46,6 +49,9 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
 
     layers_changed = Signal()
     """The chosen image or annotation is another one, or none."""
+
+    painted = Signal()
+    """There are new strokes, or strokes were undone."""
 
     def __init__(self, viewer: Any, session: Session) -> None:
         super().__init__()
@@ -61,6 +67,12 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
         self.shows_preview = True
         """Whether the slice in view is predicted during training."""
         self._jobs: list[Job] = []
+        self._watch: StrokeWatch | None = None
+        self._painted: set[int] = set()
+        self._marks: HeldOutMarks | None = None
+        self._looks = QTimer(self)
+        self._looks.setInterval(_LOOK_MS)
+        self._looks.timeout.connect(self._look_for_strokes)
         self.training = TrainingRunner(self)
         self.applying = PredictionRunner(self)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -74,6 +86,8 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
             self.image, self.image_problem = choose_image(layers, axes), ""
         except UNet3dError as error:
             self.image, self.image_problem = None, str(error)
+        self._marks = None
+        self._follow(is_empty=False)
         session.image_channels = self.image.channels if self.image else 1
         session.voxel_size = self.image.voxel_size if self.image else None
         session.image_shape = self.image.spatial_shape if self.image else None
@@ -87,6 +101,7 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
     def choose_annotation(self, layer: Any) -> None:
         """Train on this labels layer, or on none."""
         self.annotation = layer
+        self._follow(is_empty=False)
         self.layers_changed.emit()
 
     def new_annotation(self) -> None:
@@ -94,7 +109,47 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
         if self.image is None:
             self.session.tell(self.image_problem or "open an image first", warning=True)
             return
-        self.choose_annotation(new_annotation(self.viewer, self.image, self.session.classes))
+        self.annotation = new_annotation(self.viewer, self.image, self.session.classes)
+        self._follow(is_empty=True)
+        self.layers_changed.emit()
+
+    def _follow(self, *, is_empty: bool) -> None:
+        """Watch the strokes of the chosen annotation, if it fits the image."""
+        if self._watch is not None:
+            self._watch.close()
+        self._watch, self._painted = None, set()
+        self._looks.stop()
+        if self.image is None or annotation_problem(self.annotation, self.image):
+            return
+        self._watch = StrokeWatch(self.annotation, self.image, is_empty=is_empty)
+        self._looks.start()
+
+    def _look_for_strokes(self) -> None:
+        try:
+            changes = self.strokes().take()
+        except UNet3dError as error:
+            self.session.tell(str(error), warning=True)
+            self.choose_annotation(None)
+            return
+        if changes:
+            for change in changes:
+                self._painted.update(int(i) for i in np.unique(change.labels) if i)
+            self.training.take_over(changes)
+            self.painted.emit()
+
+    def strokes(self) -> StrokeWatch:
+        """What was painted so far.
+
+        Raises
+        ------
+        DataError
+            If there is no annotation that fits the image.
+        """
+        if self._watch is None:
+            raise DataError(
+                (self.image and annotation_problem(self.annotation, self.image)) or "make an annotation layer first"
+            )
+        return self._watch
 
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
@@ -139,7 +194,7 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
 
     def painting_problem(self) -> str:
         """What has to be painted before anything can be learnt, as a sentence; empty if nothing."""
-        painted = self._painted_ids()
+        painted = self._painted
         missing = [entry.name for entry in self.session.classes if entry.id not in painted]
         if len(painted) >= 2:
             return ""
@@ -147,37 +202,26 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
             return "paint a few slices first: some background and some of each structure"
         return f"only one class is painted: paint some {missing[0] if missing else 'background'} too"
 
-    def _painted_ids(self) -> set[int]:
-        if self.annotation is None:
-            return set()
-        known = [entry.id for entry in self.session.classes]
-        values = np.asarray(self.annotation.data)
-        counts = np.bincount(values.ravel(), minlength=1) if values.size < 50_000_000 else None
-        if counts is not None:
-            return {int(i) for i in np.flatnonzero(counts) if i}
-        return {label_id for label_id in known if bool((values == label_id).any())}
-
     def complete_slice(self) -> None:
         """Paint what is not annotated in the slice in view as background; one action for undo."""
-        plane = self._plane_to_paint()
-        if plane is not None:
-            background = self.session.classes[0].id
-            count = complete_slice(
-                self.annotation, self.image, plane.axis, plane.index, plane.t, background_id=background
-            )
-            self.session.tell(f"{count} voxels of the slice are background now" if count else "the slice is complete")
+        image, plane = self.image, self._plane_to_paint()
+        if image is None or plane is None:
+            return
+        background = self.session.classes[0].id
+        count = complete_slice(self.annotation, image, plane.axis, plane.index, plane.t, background_id=background)
+        self.session.tell(f"{count} voxels of the slice are background now" if count else "the slice is complete")
 
     def copy_prediction(self) -> None:
         """Copy the predicted slice in view to where nothing is annotated; one action for undo."""
-        plane = self._plane_to_paint()
-        source = self.prediction if self.prediction is not None else self.training.preview_layer
-        if plane is None:
+        image, plane = self.image, self._plane_to_paint()
+        if image is None or plane is None:
             return
+        source = self.prediction if self.prediction is not None else self.training.preview_layer
         if source is None:
             self.session.tell("there is no prediction yet: train or apply first", warning=True)
             return
-        labels = spatial_view(source, self.image, plane.t).take(plane.index, axis=plane.axis)
-        count = copy_slice(labels, self.annotation, self.image, plane.axis, plane.index, plane.t)
+        labels = spatial_view(source, image, plane.t).take(plane.index, axis=plane.axis)
+        count = copy_slice(labels, self.annotation, image, plane.axis, plane.index, plane.t)
         self.session.tell(f"{count} voxels copied; correct them with the brush")
 
     def _plane_to_paint(self) -> Plane | None:
@@ -186,9 +230,7 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
             return None
         plane = visible_plane(self.viewer, self.image)
         if plane is None:
-            self.session.tell(
-                "no slice of the image is in view: switch to 2D and move the slider onto it", warning=True
-            )
+            self.session.tell("no slice of the image is in view: switch to 2D and move the slider there", warning=True)
         return plane
 
     def time_in_view(self) -> int:
@@ -207,16 +249,18 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
             return
         runner = self.training
         if runner.preview_layer is None:
-            active = self.viewer.layers.selection.active
             runner.preview_layer = add_prediction(self.viewer, self.image, self.session.classes, _PREVIEW)
-            if active is not None:  # the brush stays where it was
-                self.viewer.layers.selection.active = active
-        show_plane(runner.preview_layer, self.image, plane, labels)
+        show_plane(runner.preview_layer, self.image, plane.axis, plane.index, labels, plane.t)
+        refresh(runner.preview_layer)
 
-    def show_held_out(self, slices: Sequence[tuple[int, int, int]]) -> None:
-        """Mark what is measured on; (time point, axis, index) of each slice."""
-        if self.image is not None and self.annotation is not None:
-            held_out_layer(self.viewer, self.image, self.annotation, slices, name=_HELD_OUT)
+    def show_held_out(self, planes: Sequence[Plane]) -> None:
+        """Mark the strokes that are measured on, not trained on."""
+        image = self.image
+        if image is None or self.annotation is None:
+            return
+        if self._marks is None:
+            self._marks = HeldOutMarks(self.viewer, image)
+        self._marks.show(self.annotation, [(plane.t, plane_box(image, plane)) for plane in planes])
 
     # --- files --------------------------------------------------------------------------------------------
 
@@ -269,9 +313,8 @@ class Workbench(QObject):  # type: ignore[misc]  # qtpy's types
             self.session.tell(self.image_problem or "choose the image the labels belong to", warning=True)
             return
         labels = spatial_view(layer, self.image, self.time_in_view())
-        task = LabelExportTask(
-            labels, self.image.volume(self.time_in_view()), self.session.classes, path, background_as_zero
-        )
+        names = {entry.id: entry.name for entry in self.session.classes}
+        task = LabelExportTask(labels, self.image.volume(self.time_in_view()), names, path, background_as_zero)
         self._start(task, lambda done: self.session.tell(f"saved {done}"))
 
     def _start(self, work: Work, use: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from qtpy.QtCore import QObject, QTimer
@@ -27,8 +27,8 @@ from napari_unet3d.engine.progress import (
     TrainLonger,
     Validated,
 )
-from napari_unet3d.widgets._layers.annotation import annotated_time_points, annotation_problem, spatial_view
-from napari_unet3d.widgets._layers.strokes import StrokeWatch
+from napari_unet3d.widgets._layers.annotation import annotation_problem
+from napari_unet3d.widgets._layers.strokes import Change
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
 from napari_unet3d.widgets._session import Curves, Phase, Point, Progress
 from napari_unet3d.widgets._workbench.times import clock_text
@@ -42,7 +42,7 @@ _PREVIEW_SECONDS: Final = 2.0
 """Between two previews of a slice that stays in view; a preview takes the time of a step or two."""
 
 
-class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
+class TrainingRunner(QObject):
     """Runs one training at a time.
 
     Parameters
@@ -56,7 +56,6 @@ class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
         self._bench = bench
         self._session = bench.session
         self._job: Job | None = None
-        self._watch: StrokeWatch | None = None
         self._times: tuple[int, ...] = ()
         self._asked: tuple[int, int, int] | None = None
         self._is_waiting = False
@@ -140,16 +139,15 @@ class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
         if problem:
             session.tell(problem, warning=True)
             return
-        image, annotation = bench.image, bench.annotation
+        image = bench.image
         assert image is not None  # problem() looked
-        assert annotation is not None
         try:
-            self._times = tuple(annotated_time_points(annotation, image))
-            volumes = tuple((image.volume(t), spatial_view(annotation, image, t)) for t in self._times)
+            watch = bench.strokes()
+            self._times = watch.annotated_time_points
+            volumes = tuple((image.volume(t), watch.handed_out(t)) for t in self._times)
         except UNet3dError as error:
             session.tell(str(error), warning=True)
             return
-        self._watch = StrokeWatch(annotation, image)
         if "resume" not in task:
             session.curves = Curves()
             session.curves_version += 1
@@ -180,25 +178,14 @@ class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
             self._job.send(command)
 
     def _tick(self) -> None:
-        """Hand over new strokes, and ask for the slice in view."""
-        if self._bench.annotation is None or self._bench.image is None:  # a layer was removed
-            self.stop()
+        """Ask for the slice in view, if it is time."""
+        image = self._bench.image
+        if image is None or not self._bench.shows_preview or self._is_waiting:
             return
-        assert self._watch is not None  # made with the job
-        for change in self._watch.take():
-            if change.t in self._times:
-                self._send(Annotate(self._times.index(change.t), change.box, change.labels))
-            else:
-                self._session.tell(
-                    f"strokes at time point {change.t} are trained on from the next click on Train", warning=True
-                )
-        self._ask_for_preview()
-
-    def _ask_for_preview(self) -> None:
-        if not self._bench.shows_preview or self._session.phase not in (Phase.TRAINING, Phase.PAUSED):
+        if self._session.phase not in (Phase.TRAINING, Phase.PAUSED):
             return
-        plane = visible_plane(self._bench.viewer, self._bench.image)
-        if plane is None or self._is_waiting:  # a 3D view keeps the last slice
+        plane = visible_plane(self._bench.viewer, image)
+        if plane is None:  # a 3D view keeps the last slice
             return
         volume = self._times.index(plane.t) if plane.t in self._times else None
         if volume is None:
@@ -209,6 +196,18 @@ class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
         if is_new or is_stale:
             self._asked, self._asked_at, self._is_waiting = asked, time.monotonic(), True
             self._send(PreviewPlane(*asked))
+
+    def take_over(self, changes: Sequence[Change]) -> None:
+        """Hand new strokes to the run that is going on, if there is one."""
+        if self._job is None:
+            return
+        for change in changes:
+            if change.t in self._times:
+                self._send(Annotate(self._times.index(change.t), change.box, change.labels))
+            else:
+                self._session.tell(
+                    f"strokes at time point {change.t} are trained on from the next click on Train", warning=True
+                )
 
     # --- what the run tells -------------------------------------------------------------------------------
 
@@ -226,7 +225,7 @@ class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
 
     def _on_held_out(self, event: HeldOut) -> None:
         self._session.held_out = event.slices
-        self._bench.show_held_out([(self._times[volume], axis, index) for volume, axis, index in event.slices])
+        self._bench.show_held_out([Plane(axis, index, self._times[volume]) for volume, axis, index in event.slices])
 
     def _on_note(self, event: Note) -> None:
         self._session.tell(event.text, warning=event.level == "warning")
@@ -260,9 +259,7 @@ class TrainingRunner(QObject):  # type: ignore[misc]  # qtpy's types
     def _on_ended(self, ended: Ended) -> None:
         session = self._session
         self._ticks.stop()
-        if self._watch is not None:
-            self._watch.close()
-        self._job = self._watch = None
+        self._job = None
         session.phase = Phase.IDLE
         if ended.result is not None:
             session.model = ended.result
