@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_unet3d.api import evaluate, predict, train, train_events
-    from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNetConfig
+    from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNet3PlusConfig, UNetConfig
     from napari_unet3d.engine.model_file import load_model
     from napari_unet3d.engine.networks.build import build_network
     from napari_unet3d.engine.networks.presets import network_config, network_presets
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PredictConfig",
     "TrainConfig",
+    "UNet3PlusConfig",
     "UNetConfig",
     "build_network",
     "evaluate",
@@ -33,6 +34,7 @@ __all__ = [
 _HOME = {
     "PredictConfig": "engine.config",
     "TrainConfig": "engine.config",
+    "UNet3PlusConfig": "engine.config",
     "UNetConfig": "engine.config",
     "build_network": "engine.networks.build",
     "evaluate": "api",

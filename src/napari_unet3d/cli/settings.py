@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from napari_unet3d.engine.config import RunRecord, TrainConfig, UNetConfig, validated
+from napari_unet3d.engine.config import RunRecord, TrainConfig, network_class, validated
 from napari_unet3d.engine.errors import ConfigError, FileError
 from napari_unet3d.engine.networks.presets import network_config, network_presets
 from napari_unet3d.engine.recipe_text import SECTIONS, check_sections, parse_recipe, parse_yaml
@@ -101,11 +101,12 @@ def gather(preset: str | None, config: Path | None, assignments: Sequence[str], 
 
 
 def _check_network(settings: Settings) -> None:
-    unknown = [name for name in settings.network if name not in UNetConfig.model_fields]
-    if unknown:
-        known = ", ".join(UNetConfig.model_fields)
-        raise ConfigError(f"unknown setting 'network.{unknown[0]}'; known here: {known}")
     preset = network_presets()[0] if settings.preset is None else settings.preset
+    family = network_class(str(settings.network.get("kind", network_config(preset).kind)))
+    unknown = [name for name in settings.network if name not in family.model_fields]
+    if unknown:
+        known = ", ".join(family.model_fields)
+        raise ConfigError(f"unknown setting 'network.{unknown[0]}'; known here: {known}")
     network_config(preset, **settings.network)
 
 

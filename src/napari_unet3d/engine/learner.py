@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet3d.engine import checkpoint
-from napari_unet3d.engine.config import TrainConfig
+from napari_unet3d.engine.config import TrainConfig, UNet3PlusConfig
 from napari_unet3d.engine.device import Precision, autocast, memory_format
 from napari_unet3d.engine.losses import Loss, LossValue
 from napari_unet3d.engine.moving_average import MovingAverage
 from napari_unet3d.engine.networks.build import Network
+from napari_unet3d.engine.networks.outputs import NetworkOutputs
+from napari_unet3d.engine.presence import presence_loss
 from napari_unet3d.engine.training_data import Batch
 
 _LARGEST_GRADIENT: Final = 1.0
@@ -99,8 +101,12 @@ class Learner:
 
     def _loss_of(self, network: Network, batch: Batch) -> LossValue:
         """What is to become smaller."""
-        loss: LossValue = self._loss(self._outputs(network, batch.input), batch.target)
-        return loss
+        outputs = self._all_outputs(network, batch.input)
+        loss: LossValue = self._loss(outputs.logits, batch.target)
+        if outputs.presence is None or not isinstance(network.config, UNet3PlusConfig):
+            return loss
+        presence = presence_loss(outputs.presence, batch.target, network.config)
+        return LossValue(loss.total + presence, {**loss.terms, "presence": presence})
 
     def _update(self, loss: Tensor) -> bool:
         """Follow the gradient, if it is finite; says whether it was."""
@@ -129,10 +135,13 @@ class Learner:
         return self._outputs(self.average.network, values)[0]
 
     def _outputs(self, network: Network, values: Tensor) -> list[Tensor]:
+        return self._all_outputs(network, values).logits
+
+    def _all_outputs(self, network: Network, values: Tensor) -> NetworkOutputs:
         # kept features may be of lower precision than the arithmetic, which only autocast would bridge
         values = values.float() if self.precision == "float32" else values
         with autocast(self.device, self.precision):
-            return network.outputs_of(values)
+            return network.all_outputs_of(values)
 
     def copy_of_average(self, weights: Mapping[str, Tensor] | None) -> Network:
         """The averaged network on the CPU, with other weights where some are given."""

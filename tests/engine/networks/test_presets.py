@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.config import UNet3PlusConfig, UNetConfig
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.networks.build import build_network
@@ -40,6 +41,19 @@ COUNTS: list[tuple[str, dict[str, Any], int, int]] = [
     ("unet2d-elu", {"classes": 1}, 1_940_817, 1_940_817),
     ("unet2d-elu", {"classes": 1, "up_bias": False}, 1_940_577, 1_940_577),
     ("unet2d", {}, 31_030_658, 31_030_658),
+    ("unet3plus", {"in_channels": 3}, 26_974_658, 26_987_714),
+    ("unet3plus", {"neighbours": 1}, 26_974_658, 26_987_714),
+    ("unet3plus", {"in_channels": 3, "classes": 1}, 26_971_777, 26_984_833),
+    ("unet3plus", {}, 26_973_506, 26_986_562),
+    ("unet3plus-ds", {"in_channels": 3}, 27_010_378, 27_023_434),
+    ("unet3plus-ds", {"in_channels": 3, "classes": 1}, 26_989_637, 27_002_693),
+    ("unet3plus-ds-cgm", {"in_channels": 3}, 27_012_428, 27_025_484),
+    ("unet3plus-ds-cgm", {"in_channels": 3, "classes": 1}, 26_991_687, 27_004_743),
+    ("unet3plus-3d", {}, 5_062_322, 5_065_586),
+    ("unet3plus-ds-3d", {}, 5_089_114, 5_092_378),
+    ("unet3plus-ds-cgm-3d", {}, 5_089_628, 5_092_892),
+    ("unet3plus-3d", {"filters": 64}, 80_881_346, 80_894_402),
+    ("unet3plus-3d", {"filters": 8}, 1_267_994, 1_269_626),
 ]
 
 
@@ -65,6 +79,8 @@ def test_parameters_of_the_reference_systems(name: str, changes: dict[str, Any],
         ("keras3d", {"classes": 4}, (64, 64, 64), (64, 64, 64)),
         ("unet2d", {}, (3, 572, 572), (3, 388, 388)),
         ("unet2d-elu", {"classes": 1}, (1, 512, 512), (1, 512, 512)),
+        ("unet3plus-ds-cgm", {"in_channels": 3, "classes": 1}, (1, 320, 320), (1, 320, 320)),
+        ("unet3plus-ds-cgm-3d", {"classes": 3}, (16, 64, 48), (16, 64, 48)),
     ],
 )
 def test_shapes_of_the_reference_systems(
@@ -113,12 +129,21 @@ def test_dropout_of_the_keras_network_leaves_out_the_first_level() -> None:
     assert len(norms) == 14
 
 
-@pytest.mark.parametrize("name", ["fast", "large"])
+@pytest.mark.parametrize("name", ["fast", "large", "unet3plus-3d"])
 def test_own_presets_follow_the_voxel_size(name: str) -> None:
     config = network_config(name).for_voxels(VoxelSize(4, 1, 1, "um"))
 
     assert config.kernel_per_level[0] == (1, 3, 3)
     assert config.stride_per_level[0] == (1, 2, 2)
+
+
+def test_another_kind_takes_the_defaults_of_its_family() -> None:
+    config = network_config("fast", kind="unet3plus", classes=3)
+
+    assert config == UNet3PlusConfig(classes=3)
+    assert network_config("unet3plus", kind="unet") == UNetConfig()
+    with pytest.raises(ConfigError, match=r"kind = 'vnet': there is no such family; known: unet, unet3plus"):
+        network_config("fast", kind="vnet")
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name() -> None:
