@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_unet3d.api import evaluate, predict, train, train_events
+    from napari_unet3d.api import evaluate, predict, suggest, train, train_events
     from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNet3PlusConfig, UNetConfig
     from napari_unet3d.engine.model_file import load_model
     from napari_unet3d.engine.networks.build import build_network
@@ -27,6 +27,7 @@ __all__ = [
     "network_config",
     "network_presets",
     "predict",
+    "suggest",
     "train",
     "train_events",
 ]
@@ -42,6 +43,7 @@ _HOME = {
     "network_config": "engine.networks.presets",
     "network_presets": "engine.networks.presets",
     "predict": "api",
+    "suggest": "api",
     "train": "api",
     "train_events": "api",
 }

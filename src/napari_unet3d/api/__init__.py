@@ -9,18 +9,22 @@ from __future__ import annotations
 from napari_unet3d.api.evaluation import evaluate
 from napari_unet3d.api.prediction import PredictionStopped, predict, predict_events
 from napari_unet3d.api.sources import read_annotated
+from napari_unet3d.api.suggestion import SuggestionRun, suggest, suggest_events
 from napari_unet3d.api.training import DEFAULT_PRESET, TrainingRun, train, train_events
 from napari_unet3d.engine.model_file import load_model
 
 __all__ = [
     "DEFAULT_PRESET",
     "PredictionStopped",
+    "SuggestionRun",
     "TrainingRun",
     "evaluate",
     "load_model",
     "predict",
     "predict_events",
     "read_annotated",
+    "suggest",
+    "suggest_events",
     "train",
     "train_events",
 ]
