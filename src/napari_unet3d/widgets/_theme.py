@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -96,11 +97,14 @@ def follow_theme(viewer: Any, owner: QWidget, apply: Callable[[ThemeColours], No
     owner
         Ends the following with its destruction.
     apply
-        Called with the colours, on the GUI thread.
+        A method; called with the colours, on the GUI thread. It is held weakly, so as not to keep its object alive.
     """
+    held = weakref.WeakMethod(apply)
 
     def on_theme_changed(event: Any = None) -> None:
-        apply(theme_colours(str(viewer.theme)))
+        method = held()
+        if method is not None:
+            method(theme_colours(str(viewer.theme)))
 
     viewer.events.theme.connect(on_theme_changed)
     owner.destroyed.connect(lambda *_: viewer.events.theme.disconnect(on_theme_changed))

@@ -85,8 +85,8 @@ class Interrupted(Exception):
         self.cause = cause
 
 
-class Job(QObject):  # type: ignore[misc]  # qtpy's types
-    """One long action. `event` and `ended` are emitted on the GUI thread, `ended` last and exactly once.
+class Job(QObject):
+    """One long action. `happened` and `ended` are emitted on the GUI thread, `ended` last and exactly once.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Job(QObject):  # type: ignore[misc]  # qtpy's types
         Owner in the sense of Qt.
     """
 
-    event = Signal(object)
+    happened = Signal(object)
     ended = Signal(object)
 
     def __init__(self, work: Work, parent: QObject | None = None) -> None:
@@ -136,7 +136,7 @@ class Job(QObject):  # type: ignore[misc]  # qtpy's types
                 self._timer.stop()
                 self.ended.emit(event)
                 return
-            self.event.emit(event)
+            self.happened.emit(event)
 
 
 def _run(work: Work, put: Callable[[Event | Ended], None], inbox: WorkerInbox) -> None:
@@ -155,7 +155,7 @@ def _run(work: Work, put: Callable[[Event | Ended], None], inbox: WorkerInbox) -
         ended = Ended(result, "the computer's memory is full; close other programs or use a smaller network")
     except Exception as error:  # a traceback in front of a user is a bug: it goes into the details
         _LOGGER.exception("a job failed")
-        ended = Ended(result, f"unexpected error: {error or type(error).__name__}", traceback.format_exc())
+        ended = Ended(result, f"unexpected error: {type(error).__name__}: {error}", traceback.format_exc())
     put(ended)
 
 

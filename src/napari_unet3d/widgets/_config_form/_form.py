@@ -87,6 +87,11 @@ class ConfigForm(QWidget):
         return self._config
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """Paths of all fields with a row."""
+        return tuple(self._rows)
+
+    @property
     def is_valid(self) -> bool:
         """Whether all that is entered is valid."""
         self.flush()

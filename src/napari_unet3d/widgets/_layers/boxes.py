@@ -51,13 +51,13 @@ def _partner(box: NdBox, others: Sequence[NdBox]) -> int | None:
 def chained(boxes: Iterable[NdBox], small: int) -> list[NdBox]:
     """Few boxes that hold a row of boxes of which neighbours lie close together, such as the stamps of a brush.
 
-    Neighbours become one box up to `small` elements, and beyond as long as at most half of it is empty.
+    Neighbours become one box up to `small` elements, and beyond where that one is no larger than both together.
     """
     result: list[NdBox] = []
     for box in boxes:
         if result:
             both = union(result[-1], box)
-            if size(both) <= max(small, 2 * (size(result[-1]) + size(box))):
+            if size(both) <= max(small, size(result[-1]) + size(box)):
                 result[-1] = both
                 continue
         result.append(box)

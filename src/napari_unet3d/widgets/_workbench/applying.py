@@ -97,7 +97,7 @@ class PredictionRunner(QObject):
         session.tell("")
         self._reason = ""
         self._job = Job(work, self)
-        self._job.event.connect(self._on_event)
+        self._job.happened.connect(self._on_event)
         self._job.ended.connect(self._on_ended)
         self._job.start()
 

@@ -168,7 +168,7 @@ class TrainingRunner(QObject):
         self._is_waiting = False
         self._asked = None
         self._job = Job(work, self)
-        self._job.event.connect(self._on_event)
+        self._job.happened.connect(self._on_event)
         self._job.ended.connect(self._on_ended)
         self._job.start()
         self._ticks.start()

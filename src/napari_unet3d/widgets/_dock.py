@@ -1,0 +1,96 @@
+"""What every dock has: a scrolling column, the viewer's theme, a line for messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import create_widget
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet3d.widgets._scrolling import ColumnScrollArea, guard_wheel, wrapped
+from napari_unet3d.widgets._theme import ThemeColours, follow_theme
+
+
+class Dock(QWidget):
+    """Base of the docks: a view of the viewer's session. Closing it ends nothing.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._connections: list[tuple[Any, Any]] = []
+        self._message = wrapped(QLabel())
+        self._colours: ThemeColours | None = None
+        content = QWidget()
+        self.column = QVBoxLayout(content)
+        self.column.setContentsMargins(6, 6, 6, 6)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._area = ColumnScrollArea(content)
+        layout.addWidget(self._area)
+        self._pickers: list[Any] = []
+        self.destroyed.connect(_Disconnect(self._connections))
+
+    def finish(self) -> None:
+        """Call when everything is built."""
+        self.column.addStretch()
+        guard_wheel(self)
+        follow_theme(self._viewer, self, self.set_colours)
+
+    def follow(self, signal: Any, slot: Any) -> None:
+        """Connect to a signal of the session as long as the dock lives."""
+        signal.connect(slot)
+        self._connections.append((signal, slot))
+
+    def set_colours(self, colours: ThemeColours) -> None:
+        """Follow the theme."""
+        self._colours = colours
+
+    def show_message(self, text: str, *, warning: bool = False) -> None:
+        """Show a sentence in the line for messages."""
+        self._message.setText(text)
+        colour = self._colours.warning if warning and self._colours else ""
+        self._message.setStyleSheet(f"color: {colour};" if colour else "")
+        self._message.setVisible(bool(text))
+
+    def reset_choices(self, *args: Any) -> None:
+        """Refill the boxes that list layers; napari calls it when layers come, go or change their names."""
+        for picker in self._pickers:
+            picker.reset_choices()
+
+
+def layer_box(kind: str) -> Any:
+    """A box that lists the viewer's layers of a kind, such as ``Image``, and none."""
+    return create_widget(annotation=f"napari.layers.{kind}", options={"nullable": True})
+
+
+class _Disconnect:
+    """Takes back connections once a dock is gone; knows nothing of the dock."""
+
+    def __init__(self, connections: list[tuple[Any, Any]]) -> None:
+        self._connections = connections
+
+    def __call__(self, *args: Any) -> None:
+        for signal, slot in self._connections:
+            signal.disconnect(slot, missing_ok=True)
+        self._connections.clear()
+
+
+def button(text: str, tooltip: str, clicked: Any) -> QPushButton:
+    """A push button; `set_reason` disables it with an explanation."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.setProperty("purpose", tooltip)
+    made.clicked.connect(lambda: clicked())
+    return made
+
+
+def set_reason(widget: QPushButton, reason: str) -> None:
+    """Disable a button with the reason as tooltip; without a reason enable it."""
+    widget.setEnabled(not reason)
+    widget.setToolTip(reason or str(widget.property("purpose")))

@@ -1,0 +1,285 @@
+"""The Train dock: paint, train, watch, correct."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QWidget,
+)
+
+from napari_unet3d.widgets._class_table import ClassTable
+from napari_unet3d.widgets._dock import Dock, button, layer_box, set_reason
+from napari_unet3d.widgets._plots import CurvePoint, CurvesPlot, CurveStyle
+from napari_unet3d.widgets._scrolling import wrapped
+from napari_unet3d.widgets._section import Section
+from napari_unet3d.widgets._session import Phase
+from napari_unet3d.widgets._theme import ThemeColours
+from napari_unet3d.widgets._workbench.bench import workbench_of
+
+if TYPE_CHECKING:
+    import napari
+
+_MODEL_FILTER: Final = "Models (*.safetensors)"
+_LEGEND: Final = (
+    "In the annotation layer each colour is a class, and background is a class too. "
+    "What has no colour is <b>not annotated</b>: nothing is learnt from it."
+)
+
+
+class TrainDock(Dock):
+    """Trains a network on painted slices of the open image while the user goes on painting.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; its workbench keeps everything, so that closing the dock loses nothing.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._bench = workbench_of(napari_viewer)
+        self._session = self._bench.session
+        self._drawn_losses = self._drawn_scores = 0
+        self._build()
+        self._connect()
+        self._show_layers()
+        self._show_all()
+        self.finish()
+
+    # --- building -----------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.image_box = layer_box("Image")
+        self.annotation_box = layer_box("Labels")
+        self._pickers = [self.image_box, self.annotation_box]
+        layers = QFormLayout()
+        layers.addRow("Image", self.image_box.native)
+        layers.addRow("Annotation", self.annotation_box.native)
+        self.column.addLayout(layers)
+
+        bench = self._bench
+        self.new_button = button(
+            "New annotation layer", "Add a layer over the image to paint classes into", bench.new_annotation
+        )
+        self.column.addWidget(self.new_button)
+        self.class_table = ClassTable()
+        self.column.addWidget(self.class_table)
+        self.column.addWidget(wrapped(QLabel(_LEGEND)))
+        self.guide = wrapped(QLabel())
+        self.column.addWidget(self.guide)
+        self.complete_button = button(
+            "Slice is complete",
+            "What is not annotated in the slice in view becomes background (undo with Ctrl+Z)",
+            bench.complete_slice,
+        )
+        self.copy_button = button(
+            "Copy prediction",
+            "Copy the predicted slice in view to where nothing is annotated, to correct it (undo with Ctrl+Z)",
+            bench.copy_prediction,
+        )
+        self._add_row(self.complete_button, self.copy_button)
+
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.1, 24 * 60)
+        self.minutes.setDecimals(1)
+        self.minutes.setSuffix(" min")
+        self.minutes.setToolTip("Wall time of the training, from the click to the finished model")
+        self.until_better = QCheckBox("until it stops improving")
+        self.until_better.setToolTip("Without a fixed time: ends when the score on held-out slices stands still")
+        self._add_row(self.minutes, self.until_better)
+        runner = bench.training
+        self.train_button = button(
+            "Train", "Train a new network on what is painted (and on what will be)", runner.start
+        )
+        self.continue_button = button("Continue", "Train the present model further", self._on_continue)
+        self.pause_button = button("Pause", "Wait after the present step", self._on_pause)
+        self.stop_button = button("Stop", "End after the present step and keep the best model", runner.stop)
+        grid = QGridLayout()
+        for number, widget in enumerate((self.train_button, self.continue_button, self.pause_button, self.stop_button)):
+            grid.addWidget(widget, number // 2, number % 2)
+        self.column.addLayout(grid)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.column.addWidget(self.progress)
+        self.status = wrapped(QLabel())
+        self.column.addWidget(self.status)
+        self.column.addWidget(self._message)
+        self.preview = QCheckBox("Preview the slice in view while training")
+        self.preview.setChecked(self._bench.shows_preview)
+        self.column.addWidget(self.preview)
+        self.plot = CurvesPlot()
+        self.column.addWidget(self.plot)
+        self.device = wrapped(QLabel())
+        self.column.addWidget(Section("Device", self.device))
+        self.load_button = button(
+            "Load model...", "Read a model file, to apply it or to train it further", self._on_load
+        )
+        self.save_button = button("Save model...", "Write the model with its recipe, classes and curves", self._on_save)
+        self._add_row(self.load_button, self.save_button)
+
+    def _add_row(self, *widgets: QWidget) -> None:
+        row = QHBoxLayout()
+        for widget in widgets:
+            row.addWidget(widget)
+        self.column.addLayout(row)
+
+    def _connect(self) -> None:
+        events, bench = self._session.events, self._bench
+        self.image_box.changed.connect(lambda layer: bench.choose_image([layer] if layer is not None else []))
+        self.annotation_box.changed.connect(bench.choose_annotation)
+        self.class_table.changed.connect(bench.set_classes)
+        self.class_table.chosen.connect(bench.paint_with)
+        self.class_table.add_asked.connect(bench.add_class)
+        self.minutes.valueChanged.connect(self._on_budget)
+        self.until_better.toggled.connect(self._on_budget)
+        self.preview.toggled.connect(self._on_preview)
+        for signal in (events.phase, events.model, events.is_applying):
+            self.follow(signal, self._show_buttons)
+        self.follow(events.classes, self._show_classes)
+        self.follow(events.train_config, self._show_budget)
+        self.follow(events.training_progress, self._show_progress)
+        self.follow(events.message, self._show_message)
+        self.follow(events.curves_version, self._show_curves)
+        self.follow(events.device, self.device.setText)
+        bench.layers_changed.connect(self._show_layers)
+        bench.painted.connect(self._show_buttons)
+
+    # --- what the user does -------------------------------------------------------------------------------
+
+    def _on_budget(self, *_: Any) -> None:
+        seconds = None if self.until_better.isChecked() else self.minutes.value() * 60
+        self._session.train_config = self._session.train_config.updated(seconds=seconds, steps=None)
+
+    def _on_preview(self, is_on: bool) -> None:
+        self._bench.shows_preview = is_on
+
+    def _on_pause(self) -> None:
+        runner = self._bench.training
+        if self._session.phase is Phase.PAUSED:
+            runner.resume()
+        else:
+            runner.pause()
+
+    def _on_continue(self) -> None:
+        runner = self._bench.training
+        if self._session.phase.is_running:
+            runner.train_longer()
+        else:
+            runner.go_on()
+
+    def _on_load(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Load a model", "", _MODEL_FILTER)
+        if name:
+            self._bench.load_model(Path(name))
+
+    def _on_save(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(self, "Save the model", "model.safetensors", _MODEL_FILTER)
+        if name:
+            self._bench.save_model(Path(name))
+
+    # --- what the session shows ---------------------------------------------------------------------------
+
+    def set_colours(self, colours: ThemeColours) -> None:
+        """Follow the theme."""
+        super().set_colours(colours)
+        self.plot.set_colours(colours)
+
+    def reset_choices(self, *args: Any) -> None:
+        """Refill the boxes, and choose the image where there is none yet."""
+        super().reset_choices(*args)
+        if self._bench.image is None and self.image_box.value is not None:
+            self._bench.choose_image([self.image_box.value])
+
+    def _show_all(self) -> None:
+        self._show_classes()
+        self._show_budget()
+        self._show_progress()
+        self._show_message()
+        self._show_curves()
+        self._show_buttons()
+        self.device.setText(self._session.device or "chosen when training starts")
+
+    def _show_layers(self) -> None:
+        for box, layer in (
+            (self.image_box, self._bench.image.layer if self._bench.image else None),
+            (self.annotation_box, self._bench.annotation),
+        ):
+            if layer is not None and layer in box.choices and box.value != layer:
+                with box.changed.blocked():
+                    box.value = layer
+        self._show_buttons()
+
+    def _show_classes(self, *_: Any) -> None:
+        self.class_table.set_classes(self._session.classes)
+        self.plot.set_score_styles(
+            [CurveStyle(str(entry.id), entry.name, entry.colour) for entry in self._session.classes]
+        )
+
+    def _show_budget(self, *_: Any) -> None:
+        seconds = self._session.train_config.seconds
+        for widget in (self.minutes, self.until_better):
+            widget.blockSignals(True)
+        self.until_better.setChecked(seconds is None)
+        if seconds is not None:
+            self.minutes.setValue(seconds / 60)
+        self.minutes.setEnabled(seconds is not None)
+        for widget in (self.minutes, self.until_better):
+            widget.blockSignals(False)
+
+    def _show_progress(self, *_: Any) -> None:
+        fraction, text = self._session.training_progress
+        is_busy = fraction is None and self._session.phase.is_running
+        self.progress.setRange(0, 0 if is_busy else 1000)
+        self.progress.setValue(round(1000 * (fraction or 0)))
+        self.status.setText(text)
+
+    def _show_message(self, *_: Any) -> None:
+        self.show_message(self._session.message, warning=self._session.is_warning)
+
+    def _show_buttons(self, *_: Any) -> None:
+        session, bench = self._session, self._bench
+        phase, is_running = session.phase, session.phase.is_running
+        problem = bench.training.problem()
+        set_reason(self.train_button, problem)
+        set_reason(self.stop_button, "" if is_running and phase is not Phase.STOPPING else "no training is running")
+        self.pause_button.setText("Go on" if phase is Phase.PAUSED else "Pause")
+        can_pause = phase in (Phase.TRAINING, Phase.PAUSED)
+        set_reason(self.pause_button, "" if can_pause else "no training is running")
+        self.continue_button.setText("Train longer" if is_running else "Continue")
+        if is_running:
+            reason = "" if can_pause else "training has not begun yet"
+        else:
+            reason = problem or ("" if session.model else "train or load a model first")
+        set_reason(self.continue_button, reason)
+        set_reason(self.save_button, "" if session.model else "there is no model yet")
+        set_reason(self.load_button, "stop the training first" if is_running else "")
+        set_reason(self.new_button, "" if bench.image else bench.image_problem or "open an image first")
+        needs = "" if bench.annotation is not None else "make an annotation layer first"
+        set_reason(self.complete_button, needs)
+        set_reason(self.copy_button, needs)
+        self.guide.setText("" if is_running or not problem else f"Next: {problem}.")
+        self.guide.setVisible(bool(self.guide.text()))
+        self._show_progress()
+
+    def _show_curves(self, *_: Any) -> None:
+        curves = self._session.curves
+        if len(curves.losses) < self._drawn_losses or len(curves.validations) < self._drawn_scores:
+            self.plot.clear()
+            self._drawn_losses = self._drawn_scores = 0
+        for step, seconds, loss in curves.losses[self._drawn_losses :]:
+            self.plot.add_losses(CurvePoint(step, seconds, {"loss": loss}))
+        for point in curves.validations[self._drawn_scores :]:
+            iou: dict[str, float | None] = {str(label_id): value for label_id, value in point.iou.items()}
+            self.plot.add_scores(CurvePoint(point.step, point.seconds, iou))
+        self._drawn_losses, self._drawn_scores = len(curves.losses), len(curves.validations)
+        self.plot.refresh()
