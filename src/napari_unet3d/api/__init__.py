@@ -7,6 +7,7 @@ Unlike the other packages, importing this one imports torch: each of its names n
 from __future__ import annotations
 
 from napari_unet3d.api.evaluation import evaluate
+from napari_unet3d.api.exporting import export_events, export_model, open_model
 from napari_unet3d.api.prediction import PredictionStopped, predict, predict_events
 from napari_unet3d.api.sources import read_annotated
 from napari_unet3d.api.suggestion import SuggestionRun, suggest, suggest_events
@@ -19,7 +20,10 @@ __all__ = [
     "SuggestionRun",
     "TrainingRun",
     "evaluate",
+    "export_events",
+    "export_model",
     "load_model",
+    "open_model",
     "predict",
     "predict_events",
     "read_annotated",

@@ -10,21 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet3d.api.exporting import open_model
 from napari_unet3d.api.sources import ImageSource, PathLike, as_volume, check_apart, found_non_finite
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import PredictConfig
-from napari_unet3d.engine.model_file import load_model
+from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.nonfinite import watched
 from napari_unet3d.engine.prediction_io import PredictionOutputs
 from napari_unet3d.engine.predictor import Predictor
 from napari_unet3d.engine.progress import Box, Event, Finished, Inbox
 from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.exports.runtime import ExportedModel
 from napari_unet3d.io.files import open_output
 from napari_unet3d.io.output import OutputWriter
 
 
 def predict(
-    model: TrainedModel | PathLike,
+    model: TrainedModel | ExportedModel | PathLike,
     image: ImageSource,
     *,
     config: PredictConfig | None = None,
@@ -36,7 +38,7 @@ def predict(
     Parameters
     ----------
     model
-        A trained model or its file.
+        A trained or exported model, or its file. An exported one runs on the CPU, in float32.
     image
         With the model's channels.
     config
@@ -54,16 +56,16 @@ def predict(
     UNet3dError
         If the model file or image cannot be used, or memory or device are not there.
     """
-    model = load_model(model) if isinstance(model, str | os.PathLike) else model
+    model = open_model(model) if isinstance(model, str | os.PathLike) else model
     volume = as_volume(image, voxel_size=voxel_size, axes=axes)
     labels = np.zeros(volume.shape, _label_dtype(model))
-    for _ in Predictor(model, config).run(volume, PredictionOutputs(labels)):
+    for _ in Predictor(model, _settings(model, config)).run(volume, PredictionOutputs(labels)):
         pass
     return labels[0] if volume.spatial_dims == 2 else labels
 
 
 def predict_events(
-    model: TrainedModel,
+    model: TrainedModel | ExportedModel,
     image: ImageSource,
     out: PathLike | None,
     *,
@@ -93,7 +95,7 @@ def predict_events(
     check_apart([path for path in (out, probabilities, uncertainty) if path is not None], [image])
     volume, watch = watched(as_volume(image, voxel_size=voxel_size, axes=axes))
     watches = [watch]
-    predictor = Predictor(model, config)
+    predictor = Predictor(model, _settings(model, config))
     names = {entry.id: entry.name for entry in model.classes}
     with ExitStack() as files:
 
@@ -137,5 +139,19 @@ class _Blocks:
         self._writer.write(box, block)
 
 
-def _label_dtype(model: TrainedModel) -> type[np.uint8] | type[np.uint16]:
+def _settings(model: TrainedModel | ExportedModel, config: PredictConfig | None) -> PredictConfig:
+    """The settings, with the only device and arithmetic that an exported model has."""
+    config = config or PredictConfig()
+    if isinstance(model, TrainedModel):
+        return config
+    for name, given, only in (("device", config.device, "cpu"), ("precision", config.precision, "float32")):
+        if given not in ("auto", only):
+            raise ConfigError(
+                f"{name} = {given!r} is not for exported models, which run in {only}; leave --{name} away, or predict "
+                "with the .safetensors model"
+            )
+    return config.model_copy(update={"device": "cpu", "precision": "float32"})
+
+
+def _label_dtype(model: TrainedModel | ExportedModel) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if max(model.label_ids) <= 255 else np.uint16

@@ -21,6 +21,7 @@ import typer
 
 from napari_unet3d.cli.demo import demo
 from napari_unet3d.cli.evaluate import evaluate
+from napari_unet3d.cli.export import export
 from napari_unet3d.cli.info import info
 from napari_unet3d.cli.options import joined_pairs
 from napari_unet3d.cli.predict import predict
@@ -40,7 +41,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From a few painted slices to a whole labelled volume.",
 )
-for _verb in (demo, train, predict, evaluate, info):
+for _verb in (demo, train, predict, evaluate, export, info):
     _app.command()(_verb)
 
 

@@ -37,7 +37,7 @@ class Job:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model, or an exported .onnx or .zip.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One or more images.")],
     out: Annotated[
         Path,
@@ -89,7 +89,7 @@ def predict(
 
     from napari_unet3d import api
 
-    loaded = api.load_model(model)
+    loaded = api.open_model(model)
     inbox = Inbox()
     with (
         _folders(wanted.values() if len(images) > 1 else ()),

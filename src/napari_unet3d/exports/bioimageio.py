@@ -47,7 +47,7 @@ _UNITS: Final = {
 }
 _CITED: Final = (
     (
-        "Ronneberger, O., Fischer, P., Brox, T.: U-Net: Convolutional Networks for Biomedical Image Segmentation (2015)",
+        "Ronneberger, O. et al.: U-Net: Convolutional Networks for Biomedical Image Segmentation (2015)",
         "10.1007/978-3-319-24574-4_28",
     ),
     (
@@ -66,9 +66,7 @@ class PackageDescription(Config):
         "Labels every voxel of an image; learnt from a few painted slices."
     )
     """One or two sentences."""
-    authors: Annotated[tuple[Annotated[str, Field(pattern=r"^[^/\\]+$")], ...], Field(min_length=1)] = (
-        UNKNOWN_AUTHOR,
-    )
+    authors: Annotated[tuple[Annotated[str, Field(pattern=r"^[^/\\]+$")], ...], Field(min_length=1)] = (UNKNOWN_AUTHOR,)
     """Full names, without slashes."""
     licence: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+\-]+$")] = "CC-BY-4.0"
     """SPDX identifier, such as CC-BY-4.0, CC0-1.0 or MIT."""

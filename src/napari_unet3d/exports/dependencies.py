@@ -12,7 +12,14 @@ from typing import Final
 
 from napari_unet3d.engine.errors import ExportError
 
-_EXTRA: Final = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "bioimageio": "bioimageio", "PIL": "bioimageio"}
+_EXTRA: Final = {
+    "google": "onnx",  # protobuf
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "bioimageio": "bioimageio",
+    "PIL": "bioimageio",
+}
 _CHATTY: Final = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "bioimageio")
 
 

@@ -38,7 +38,6 @@ def checked_onnx(path: Path, content: bytes) -> ModelHeader:
         If it is no ONNX file, was not written by this program, is damaged or of a newer format, refers to other
         files, has operators that are not ONNX's own, or inputs or outputs that do not fit its header.
     """
-    require("onnx", f"running {path.name}")
     proto = _parsed(path, content)
     found = {entry.key: entry.value for entry in proto.metadata_props}
     if HEADER_KEY not in found:
@@ -53,15 +52,14 @@ def checked_onnx(path: Path, content: bytes) -> ModelHeader:
 
 
 def _parsed(path: Path, content: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-    from onnx import ModelProto
-
+    onnx = require("onnx", f"running {path.name}")
+    failure = require("google.protobuf.message", f"running {path.name}").DecodeError
     if len(content) > LARGEST_FILE:
         raise ModelFileError(f"{path} has {len(content):,} bytes; an ONNX file has at most {LARGEST_FILE:,}")
-    proto = ModelProto()
+    proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
-    except (DecodeError, RecursionError):
+    except (failure, RecursionError):
         raise ModelFileError(f"{path} is no ONNX file, or is damaged; export the model again") from None
     return proto
 
@@ -70,13 +68,14 @@ def _check_graph(path: Path, proto: Any) -> None:
     """Refuse strangers' operators, functions, and graphs within graphs (loops, branches)."""
     graph = proto.graph
     if proto.functions or proto.training_info or graph.sparse_initializer:
-        raise ModelFileError(f"{path} holds functions or training steps, which this program does not write; it is refused")
+        raise ModelFileError(
+            f"{path} holds functions or training steps, which this program does not write; it is refused"
+        )
     for node in graph.node:
         has_graph = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
         if node.domain not in _DOMAINS or has_graph:
-            raise ModelFileError(
-                f"{path} holds the operator {node.domain}:{node.op_type}, which this program does not write; it is refused"
-            )
+            name = repr(f"{node.domain}:{node.op_type}")[:80]
+            raise ModelFileError(f"{path} holds the operator {name}, which this program does not write; it is refused")
 
 
 def _check_tensors(path: Path, proto: Any) -> None:

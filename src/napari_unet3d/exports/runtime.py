@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import NetworkConfig, Recipe
 from napari_unet3d.engine.errors import ModelFileError
 from napari_unet3d.engine.model_header import ModelHeader
-from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.exports.dependencies import require
 from napari_unet3d.exports.grey_network import INPUT, GreyValues, folded, unfolded
 from napari_unet3d.exports.onnx_check import checked_onnx
@@ -147,11 +147,8 @@ def load_exported(path: str | os.PathLike[str]) -> ExportedModel:
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
-    if path.suffix.lower() == PACKAGE_SUFFIX:
-        content = read_entry(path, PACKAGE_WEIGHTS, LARGEST_FILE)
-    else:
-        content = _read(path)
-    return from_onnx(path, content)
+    is_package = path.suffix.lower() == PACKAGE_SUFFIX
+    return from_onnx(path, read_entry(path, PACKAGE_WEIGHTS, LARGEST_FILE) if is_package else _read(path))
 
 
 def from_onnx(path: Path, content: bytes) -> ExportedModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +48,8 @@ def scores_of(model: Predictable, grey: NDArray[Any]) -> NDArray[np.float32]:
 
 def classes_of(logits: NDArray[np.float32]) -> NDArray[np.intp]:
     """Z Y X class indices for K Z Y X logits; of one channel, whether it is positive."""
-    return (logits[0] > 0).astype(np.intp) if len(logits) == 1 else logits.argmax(0)
+    classes: NDArray[np.intp] = (logits[0] > 0).astype(np.intp) if len(logits) == 1 else logits.argmax(0)
+    return classes
 
 
 def check_same(model: TrainedModel, exported: Predictable, grey: NDArray[Any]) -> float:

@@ -22,7 +22,5 @@ def to_pt2(model: TrainedModel) -> bytes:
     content = io.BytesIO()
     with quiet_libraries(), torch.no_grad():
         program = torch.export.export(GreyNetwork(model).eval(), (example,), dynamic_shapes=(axes,), strict=False)
-        torch.export.save(
-            program, content, extra_files={HEADER_KEY: ModelHeader.of(model, with_state=False).text()}
-        )
+        torch.export.save(program, content, extra_files={HEADER_KEY: ModelHeader.of(model, with_state=False).text()})
     return content.getvalue()
