@@ -95,6 +95,15 @@ def test_default_network_takes_channels_and_classes_from_the_data(scene: Any) ->
     assert model.recipe.network == training._settled_network(None, {}, [], model)
 
 
+def test_a_sigmoid_head_has_no_channel_for_the_background(scene: Any) -> None:
+    image, labels, _ = scene
+    labels[1, :4, :4] = 9
+    options: dict[str, Any] = {"network_settings": {"levels": 2, "filters": 3, "head": "sigmoid"}}
+    model = api.train(image, labels, config=QUICK.updated(steps=1), **options)
+    assert (model.recipe.network.classes, model.label_ids) == (2, (1, 2, 9))
+    assert set(np.unique(api.predict(model, image))) <= {1, 2, 9}
+
+
 def test_settings_override_the_preset(scene: Any) -> None:
     image, labels, _ = scene
     options: dict[str, Any] = {"network_settings": {"levels": 2, "filters": 3}, "voxel_size": VoxelSize(4.0, 1.0, 1.0)}

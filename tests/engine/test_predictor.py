@@ -183,6 +183,30 @@ def test_one_sigmoid_channel_is_two_classes() -> None:
     np.testing.assert_allclose(probabilities[1], 1 / (1 + np.exp(-image)), rtol=1e-5)
 
 
+class TwoStructures(nn.Module):
+    """Logits x and -2 x - 1 of two structures."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, -2 * x - 1], 1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"flips": True}, {"tile": (3, 3, 3), "halo": (0, 0, 0), "overlap": 0.4}])
+def test_structures_of_a_sigmoid_head(settings: dict[str, Any]) -> None:
+    model = Model(POINTWISE.updated(classes=2, head="sigmoid"), TwoStructures(), (1, 5, 9))
+    image = _image((4, 5, 6))
+    labels, probabilities, uncertainty, _ = _predict(model, image, _float32(**settings))
+    first, second = 1 / (1 + np.exp(-image)), 1 / (1 + np.exp(2 * image + 1))
+    np.testing.assert_allclose(probabilities, [1 - np.maximum(first, second), first, second], atol=1e-5)
+    assert np.array_equal(labels, np.select([image > 0, image < -0.5], [5, 9], 1))
+    binary = [-(p * np.log2(p) + (1 - p) * np.log2(1 - p)) for p in (first, second)]
+    np.testing.assert_allclose(uncertainty, np.mean(binary, axis=0), atol=1e-4)
+    # logits alone suffice for labels
+    alone = np.zeros(image.shape, np.uint16)
+    list(Predictor(model, _float32(**settings)).run(Volume.from_array(image), PredictionOutputs(alone)))
+    assert np.array_equal(alone, labels)
+    assert np.array_equal(predict_plane(model, Volume.from_array(image), 0, 2), labels[2])
+
+
 def test_ids_with_gaps_and_background_as_zero() -> None:
     model, image = _threshold(label_ids=(3, 700)), _image((4, 5, 6))
     assert np.array_equal(_predict(model, image)[0], np.where(image > 0, 700, 3))

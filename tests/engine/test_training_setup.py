@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.config import HoldOutState, RunRecord, TrainConfig, Triple, UNetConfig
+from napari_unet3d.engine.config import AugmentConfig, HoldOutState, RunRecord, TrainConfig, Triple, UNetConfig
 from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.networks.build import Network, build_network
 from napari_unet3d.engine.normalize import fit_normalization
 from napari_unet3d.engine.progress import Preparing
 from napari_unet3d.engine.training_setup import Prepared, network_for, prepare_data
-from napari_unet3d.engine.volume import AnnotatedVolume, Volume
+from napari_unet3d.engine.volume import IGNORE_INDEX, AnnotatedVolume, Volume
 
 Make = Callable[..., Any]
 
@@ -80,6 +80,11 @@ def test_first_volume_settles_kernels_and_strides() -> None:
         (UNetConfig(in_channels=3), (1, 2), "network.in_channels = 3 but image has 1 channels; set .* to 1"),
         (UNetConfig(classes=4), (1, 2), r"network.classes = 4 but 2 classes are annotated \(ids 1, 2\)"),
         (UNetConfig(classes=1), (1, 2, 5), "network.classes = 1 but 3 classes are annotated"),
+        (
+            UNetConfig(classes=3, head="sigmoid"),
+            (1, 2, 5),
+            "set network.classes to 2: .* background, has no",
+        ),
     ],
 )
 def test_networks_that_do_not_fit(network: UNetConfig, ids: tuple[int, ...], message: str) -> None:
@@ -179,3 +184,17 @@ def test_a_patch_too_small_for_its_levels_is_refused(norm: Literal["batch", "ins
     network = build_network(UNetConfig(levels=5, filters=2, norm=norm))
     with pytest.raises(ConfigError, match=r"network\.levels = 5 .* use fewer levels"):
         prepare(network, volume_of((12, 16, 16)))
+
+
+@pytest.mark.parametrize(("patch_size", "depth"), [("auto", 3), ((1, 8, 8), 1), ((2, 8, 8), 2)])
+def test_a_painted_plane_has_its_neighbours_beside_it(patch_size: Any, depth: int) -> None:
+    volume = volume_of((12, 8, 8))
+    volume.labels[:5] = volume.labels[6:] = 0
+    network = build_network(UNetConfig(dimensions=2, neighbours=1, levels=2, filters=2))
+    _, prepared = prepare(network, volume, validation=0, patch_size=patch_size, augment=AugmentConfig(probability=0))
+
+    for seed in range(5):
+        target = prepared.data.batch(np.random.default_rng(seed), 1).target[0]
+        painted = (target != IGNORE_INDEX).flatten(1).any(1).tolist()
+        assert len(painted) == depth
+        assert painted[1] if depth == 3 else any(painted)

@@ -224,5 +224,9 @@ def _settled_network(
         return origin.recipe.network.updated(**settings)
     if isinstance(network, NetworkConfig):
         return network.updated(**settings)
-    found = {"in_channels": volumes[0].image.channels, "classes": len(common_label_ids(volumes))}
-    return network_config(network or DEFAULT_PRESET, **{**found, **settings})
+    ids = len(common_label_ids(volumes))
+    found = {"in_channels": volumes[0].image.channels, "classes": ids}
+    config = network_config(network or DEFAULT_PRESET, **{**found, **settings})
+    if config.head == "sigmoid" and "classes" not in settings:
+        return config.updated(classes=max(1, ids - 1))  # the background has no channel
+    return config

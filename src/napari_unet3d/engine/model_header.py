@@ -17,10 +17,11 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 
 from napari_unet3d.engine.axes import VoxelSize
+from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import Config, Recipe
 from napari_unet3d.engine.errors import ModelFileError
 from napari_unet3d.engine.normalize import Normalization
-from napari_unet3d.engine.trained_model import ClassInfo, History, TrainedModel
+from napari_unet3d.engine.trained_model import History, TrainedModel
 
 FORMAT_VERSION: Final = 1
 HEADER_KEY: Final = "napari_unet3d"
@@ -61,7 +62,7 @@ class ModelHeader(Config):
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
         network = self.recipe.network
-        if len(self.classes) != max(2, network.classes):
+        if len(self.classes) != network.label_count:
             raise ValueError("the network has another number of classes")
         if len(self.normalization.channels) != network.in_channels:
             raise ValueError("the network has another number of channels")

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_unet3d.engine.config import NetworkConfig
+from napari_unet3d.engine.heads import class_logits
 from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.metrics import class_scores, confusion_matrix, mean_foreground_iou
 from napari_unet3d.engine.planes import predict_plane
@@ -49,6 +50,7 @@ class PlanePredictor:
     def __init__(self, learner: Learner, network: NetworkConfig, data: TrainingData, label_ids: Sequence[int]) -> None:
         self._learner = learner
         self._footprint = Footprint.of(network)
+        self._head = network.head
         self._data = data
         self._ids = np.asarray(label_ids, dtype=np.uint8 if max(label_ids) < 256 else np.uint16)
 
@@ -57,8 +59,7 @@ class PlanePredictor:
         with torch.inference_mode():
             source = self._data.sources[volume]
             logits = predict_plane(self._learner.logits, source, self._footprint, axis, index)  # K rows columns
-        classes = logits.argmax(0) if len(logits) > 1 else (logits[0] > 0).long()
-        found: NDArray[np.unsignedinteger] = self._ids[classes.numpy()]
+        found: NDArray[np.unsignedinteger] = self._ids[class_logits(logits, self._head).argmax(0).numpy()]
         return found
 
     def scores(self) -> PlaneScores:

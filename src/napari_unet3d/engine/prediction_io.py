@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.engine.config import Recipe
 from napari_unet3d.engine.errors import DataError
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.tiling import Tile, mirrored
 from napari_unet3d.engine.uncertainty import entropy
@@ -41,7 +42,7 @@ class Predictable(Protocol):
     def normalization(self) -> Normalizes: ...
     @property
     def label_ids(self) -> tuple[int, ...]:
-        """Label id of each class; two for a network with one sigmoid channel."""
+        """Label id of each class, as many as ``recipe.network.label_count``."""
         ...
 
     @property
@@ -63,9 +64,10 @@ class PredictionOutputs:
     labels: Writable | None = None
     """Z Y X label ids, uint8 (uint16 with ids above 255)."""
     probabilities: Writable | None = None
-    """C Z Y X float32 in 0..1, one channel for each label id."""
+    """C Z Y X float32 in 0..1, one channel for each label id. With a sigmoid head they need not sum to 1; the
+    background's is one minus the highest of the structures'."""
     uncertainty: Writable | None = None
-    """Z Y X float32: normalised entropy, 0 sure to 1 undecided."""
+    """Z Y X float32: normalised entropy, 0 sure to 1 undecided; with a sigmoid head its mean over structures."""
 
 
 def read_tile(model: Predictable, image: Volume, tile: Tile) -> NDArray[np.float32]:
@@ -90,7 +92,9 @@ def read_ahead(
         yield ahead.result()
 
 
-def write_scores(outputs: PredictionOutputs, box: Box, scores: Tensor, ids: NDArray[np.unsignedinteger]) -> None:
+def write_scores(
+    outputs: PredictionOutputs, box: Box, scores: Tensor, ids: NDArray[np.unsignedinteger], head: Head = "softmax"
+) -> None:
     """Write K Z Y X scores of `box`; they are probabilities if anything but labels is wanted."""
     if scores.numel() == 0:
         return
@@ -99,7 +103,7 @@ def write_scores(outputs: PredictionOutputs, box: Box, scores: Tensor, ids: NDAr
     if outputs.probabilities is not None:
         outputs.probabilities[(slice(None), *box)] = scores.cpu().numpy()
     if outputs.uncertainty is not None:
-        outputs.uncertainty[box] = entropy(scores, 0).cpu().numpy()
+        outputs.uncertainty[box] = entropy(scores, 0, head).cpu().numpy()
 
 
 def label_ids_of(scores: Tensor, ids: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:

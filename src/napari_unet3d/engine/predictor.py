@@ -28,6 +28,7 @@ from napari_unet3d.engine.device import (
     memory_format,
 )
 from napari_unet3d.engine.errors import DeviceError
+from napari_unet3d.engine.heads import with_background
 from napari_unet3d.engine.prediction_io import (
     Predictable,
     PredictionOutputs,
@@ -85,7 +86,7 @@ class Predictor:
             # torch's stub lacks this overload
             network.to(memory_format=memory_format(model.recipe.network.dimensions))  # type: ignore[call-overload]
         axes = range(3 - model.spatial_dims, 3) if self._config.flips else ()
-        self._network = TileNetwork(network, self._device, precision, tuple(axes))
+        self._network = TileNetwork(network, self._device, precision, tuple(axes), model.recipe.network.head)
 
     def run(
         self,
@@ -170,6 +171,7 @@ class Predictor:
         tiles = grid.tiles(None if blend else start_at)
         as_probabilities = blend or outputs.probabilities is not None or outputs.uncertainty is not None
         ids = written_ids(self._model, self._config.background_as_zero)
+        head = self._model.recipe.network.head
         band: BlendBand | None = None
         done = 0
         try:
@@ -184,8 +186,8 @@ class Predictor:
                     box = tile.kept
                     if band is not None:
                         box, blended = band.add(tile, scores.cpu().numpy())
-                        scores = torch.from_numpy(blended)
-                    write_scores(outputs, box, scores, ids)
+                        scores = with_background(torch.from_numpy(blended), head)
+                    write_scores(outputs, box, scores, ids, head)
                     done += 1
                     yield clock.predicted(box)
         except (MemoryError, RuntimeError) as error:
@@ -277,7 +279,7 @@ def predict_plane(
     )
     ids = written_ids(model, background_as_zero=False)
     labels = np.zeros([part.stop - part.start for part in box], ids.dtype)
-    network = TileNetwork(model.network, _device_of(model.network), precision)
+    network = TileNetwork(model.network, _device_of(model.network), precision, head=model.recipe.network.head)
     was_training = model.network.training
     model.network.eval()
     try:

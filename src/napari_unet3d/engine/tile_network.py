@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.engine.device import Precision, autocast
 from napari_unet3d.engine.errors import DataError
+from napari_unet3d.engine.heads import Head, class_logits, class_probabilities, with_background
 from napari_unet3d.engine.progress import Box, Note
 
 
@@ -23,6 +24,8 @@ class TileNetwork:
         On `device`, in evaluation mode.
     flip_axes
         Spatial axes (0 = Z) to mirror; the probabilities of all mirrored versions are averaged.
+    head
+        What the channels of the output mean.
     """
 
     def __init__(
@@ -31,10 +34,12 @@ class TileNetwork:
         device: torch.device,
         precision: Precision,
         flip_axes: tuple[int, ...] = (),
+        head: Head = "softmax",
     ) -> None:
         self.precision = precision
         self._network = network
         self._device = device
+        self._head = head
         self._flips = [
             tuple(2 + axis for axis in axes)  # B C Z Y X
             for count in range(len(flip_axes) + 1)
@@ -53,7 +58,7 @@ class TileNetwork:
         """Scores K Z Y X of the part `crop` of the output, for a C Z Y X block of network input.
 
         Logits in the arithmetic of the network, or float32 probabilities; with flips always the latter. One
-        sigmoid channel counts as the second of two classes.
+        channel for each label id, see `engine.heads`.
 
         Raises
         ------
@@ -63,13 +68,13 @@ class TileNetwork:
         image = torch.from_numpy(block)[None].to(self._device)
         if len(self._flips) == 1:
             logits = self._logits(image, crop)
-            return logits.float().softmax(0) if as_probabilities else logits
+            return class_probabilities(logits, self._head) if as_probabilities else logits
         total: Tensor | None = None
         for axes in self._flips:
-            probabilities = self._logits(image.flip(axes), crop, axes).float().softmax(0)
+            probabilities = class_probabilities(self._logits(image.flip(axes), crop, axes), self._head)
             total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
-        return total.div_(len(self._flips))
+        return with_background(total.div_(len(self._flips)), self._head)
 
     def _logits(self, image: Tensor, crop: Box, flipped: tuple[int, ...] = ()) -> Tensor:
         logits = self._forward(image, crop, flipped, self.precision)
@@ -92,10 +97,7 @@ class TileNetwork:
             output: Tensor = self._network(image)
         if flipped:
             output = output.flip(flipped)
-        logits = output[0, :, *crop]
-        if logits.shape[0] == 1:  # softmax over (0, x) is the sigmoid of x
-            logits = torch.cat([torch.zeros_like(logits), logits])
-        return logits
+        return class_logits(output[0, :, *crop], self._head)
 
 
 def _is_finite(values: Tensor) -> bool:

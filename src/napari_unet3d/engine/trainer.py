@@ -21,6 +21,7 @@ from napari_unet3d.engine.loss_plateau import LossPlateau
 from napari_unet3d.engine.losses import Loss, build_loss
 from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.networks.build import Network
+from napari_unet3d.engine.painted_windows import lacking_windows
 from napari_unet3d.engine.plane_predictor import PlanePredictor
 from napari_unet3d.engine.progress import (
     Annotate,
@@ -237,9 +238,12 @@ class Trainer:
         self._data, self._batch_size, self._patch_size = yield from self._load(network)
         yield self._history.note(self._data.hold_out.explain())
         yield self._held_out()
+        training = (self._data.hold_out.training_labels(volume) for volume in range(len(self._volumes)))
+        if warning := lacking_windows(config, training, self._patch_size, network.description.margin):
+            yield self._history.note(warning, "warning")
         weights = class_weights_for(config.class_weights, self._data.class_counts())
         strides = [grid.stride for grid in network.description.output_grids]
-        loss = build_loss(config, weights, strides).to(start.device)
+        loss = build_loss(config, weights, strides, network.config.head).to(start.device)
         learner = self._build_learner(network, loss)
         rng = np.random.default_rng([config.random_state, _TRAINING_RANDOM])
         steps = CarefulSteps(learner, self._data, rng, self._batch_size, None if self._resume else self._past)

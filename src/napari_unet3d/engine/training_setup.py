@@ -59,10 +59,14 @@ def network_for(volumes: Sequence[AnnotatedVolume], network: NetworkConfig, labe
             f"network.in_channels = {network.in_channels} but {first.name} has {first.channels} channels; "
             f"set network.in_channels to {first.channels}"
         )
-    if network.classes != len(label_ids) and (network.classes, len(label_ids)) != (1, 2):
+    if network.label_count != len(label_ids):
+        is_sigmoid = network.head == "sigmoid"
+        needed = f"{len(label_ids) - is_sigmoid}"
+        if is_sigmoid:
+            needed += ": with network.head = sigmoid the lowest id, the background, has no channel"
         raise ConfigError(
             f"network.classes = {network.classes} but {len(label_ids)} classes are annotated (ids "
-            f"{', '.join(map(str, label_ids))}); set network.classes to {len(label_ids)}"
+            f"{', '.join(map(str, label_ids))}); set network.classes to {needed}"
         )
     return network.for_voxels(first.voxel_size)
 
@@ -175,11 +179,15 @@ def _sampler(
     config: TrainConfig,
 ) -> PatchSampler:
     extent = [max(volume.image.shape[axis] for volume in volumes) for axis in range(3)]
+    shapes = planned_patches(network.description, config.patch_size, extent)
+    z, y, x = network.description.margin
+    # at the ends of a patch neighbouring planes are missing
+    beside = min(network.config.neighbours, *((shape[0] - 1) // 2 for shape in shapes.values()))
     return PatchSampler(
         training,
         label_ids,
-        shapes=planned_patches(network.description, config.patch_size, extent),
-        border=network.description.margin,
+        shapes=shapes,
+        border=(z + beside, y, x),
         margin=margin_for(volumes[0].image.voxel_size),
     )
 

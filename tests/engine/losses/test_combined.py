@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from napari_unet3d.engine.config import LOSS_TERMS, TrainConfig, label_count, validated
 from napari_unet3d.engine.errors import ConfigError
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.losses import Loss, build_loss
 from napari_unet3d.engine.losses.term import Term
-from napari_unet3d.engine.losses.voxels import Annotated, Head, annotated_voxels, output_strides, pooled_voxels, verdict
+from napari_unet3d.engine.losses.voxels import Annotated, annotated_voxels, output_strides, pooled_voxels, verdict
 from napari_unet3d.engine.volume import IGNORE_INDEX
 
 TERMS = ["cross_entropy", "dice", "generalised_dice", "iou", "focal"]

@@ -13,9 +13,10 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from napari_unet3d.engine.config import TrainConfig
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.losses import Loss, build_loss
 from napari_unet3d.engine.losses.ssim import WINDOW, has_window, images, ms_ssim, positive, similarity_maps
-from napari_unet3d.engine.losses.voxels import Head, annotated_voxels, verdict
+from napari_unet3d.engine.losses.voxels import annotated_voxels, verdict
 from napari_unet3d.engine.volume import IGNORE_INDEX
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet3d.engine.config import TrainConfig, label_count
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.losses.cross_entropy import CrossEntropy
 from napari_unet3d.engine.losses.dice import GeneralisedDice, SoftDice
 from napari_unet3d.engine.losses.iou import SoftIoU
 from napari_unet3d.engine.losses.ssim import MultiScaleSSIM
 from napari_unet3d.engine.losses.term import Term
 from napari_unet3d.engine.losses.voxels import (
-    Head,
     annotated_voxels,
     centred,
     output_strides,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from napari_unet3d.engine.config import label_count
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.volume import IGNORE_INDEX
-
-Head: TypeAlias = Literal["softmax", "sigmoid"]
 
 
 class Annotated(NamedTuple):
