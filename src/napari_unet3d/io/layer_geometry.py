@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_unet3d.engine.axes import VoxelSize, parse_unit
 from napari_unet3d.engine.errors import ConfigError, DataError
-from napari_unet3d.engine.volume import Volume
+from napari_unet3d.engine.volume import LazyArray, Volume
 from napari_unet3d.io._stored import StoredArray, TimeAxis, unit_factor
 
 GEOMETRY_KEY: Final = "napari_unet3d_geometry"
@@ -79,7 +79,8 @@ def volume_of_layer(shape: Sequence[int], meta: Mapping[str, Any], name: str) ->
     Parameters
     ----------
     shape
-        Y X, Z Y X or T Z Y X; three axes are T Y X if the first is called t or time.
+        Y X, Z Y X or T Z Y X, in front of Z or Y perhaps axes of length 1, which `without_extra_axes` removes;
+        three axes are T Y X if the first is called t or time.
     meta
         As napari hands it to a writer.
     name
@@ -88,16 +89,17 @@ def volume_of_layer(shape: Sequence[int], meta: Mapping[str, Any], name: str) ->
     Raises
     ------
     DataError
-        If there are fewer than two or more than four axes, or the first of four is called channel.
+        If there are other axes longer than 1.
     """
     ndim = len(shape)
-    labels = [str(label).lower() for label in meta.get("axis_labels") or ("",) * ndim]
-    if ndim not in (2, 3, 4) or len(labels) != ndim:
-        raise DataError(f"{name} has shape {tuple(shape)}; labels need the axes Y X, Z Y X or T Z Y X")
-    if ndim == 4 and labels[0] in ("c", "channel"):
-        raise DataError(f"{name} has a channel axis of length {shape[0]}; save the labels of one channel at a time")
-    has_time = ndim == 4 or (ndim == 3 and labels[0] in ("t", "time"))
-    spatial = ndim - has_time
+    names = _axis_names(ndim, meta)
+    kept = _kept_axes(shape, meta)
+    if not 2 <= len(kept) <= 4 or names[kept[0]] in ("c", "channel"):
+        raise DataError(
+            f"{name} has shape {tuple(shape)}; labels need the axes Y X, Z Y X or T Z Y X: save one channel at a time"
+        )
+    has_time = len(kept) == 4 or (len(kept) == 3 and names[kept[0]] in ("t", "time"))
+    spatial = len(kept) - has_time
     units = [_length_unit(unit) for unit in meta.get("units") or ("pixel",) * ndim]
     affine = _displayed(meta, ndim)[-spatial - 1 :, -spatial - 1 :]
     unit = units[-1]
@@ -111,7 +113,31 @@ def volume_of_layer(shape: Sequence[int], meta: Mapping[str, Any], name: str) ->
     if reference is not None:
         affine, unit, source = _placed(affine, unit, zyx, reference, source)
     volume = _volume_of_zeros(zyx, affine, unit, spatial, name, source)
-    return volume, _time_axis(shape, meta) if has_time else None
+    return volume, _time_axis(kept[0], shape, meta) if has_time else None
+
+
+def without_extra_axes(labels: LazyArray, meta: Mapping[str, Any]) -> LazyArray:
+    """The labels of a layer with the axes that `volume_of_layer` tells: axes of length 1 in front are left out."""
+    kept = _kept_axes(labels.shape, meta)
+    if len(kept) == len(labels.shape):
+        return labels
+    part: LazyArray = labels[tuple(slice(None) if axis in kept else 0 for axis in range(len(labels.shape)))]
+    return part
+
+
+def _kept_axes(shape: Sequence[int], meta: Mapping[str, Any]) -> list[int]:
+    """All but the axes of length 1 in front of space; a time axis stays, and the last two or three."""
+    ndim = len(shape)
+    names = _axis_names(ndim, meta)
+    space = min(ndim, 3)
+    if ndim >= 3 and names[-3] in ("t", "time", "c", "channel"):
+        space = 2
+    return [i for i in range(ndim) if i >= ndim - space or shape[i] > 1 or names[i] in ("t", "time")]
+
+
+def _axis_names(ndim: int, meta: Mapping[str, Any]) -> list[str]:
+    names = [str(label).lower() for label in meta.get("axis_labels") or ()]
+    return names if len(names) == ndim else [""] * ndim
 
 
 def _placed(
@@ -171,11 +197,11 @@ def _displayed(meta: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     return affine @ result
 
 
-def _time_axis(shape: Sequence[int], meta: Mapping[str, Any]) -> TimeAxis:
-    unit = str((meta.get("units") or ("pixel",))[0])
+def _time_axis(axis: int, shape: Sequence[int], meta: Mapping[str, Any]) -> TimeAxis:
+    unit = str((meta.get("units") or ("pixel",) * len(shape))[axis])
     seconds = _SECONDS.get(unit)
-    step = float(np.asarray(meta.get("scale", (1.0,)))[0])
-    return TimeAxis(int(shape[0]), seconds * step if seconds is not None and step > 0 else None)
+    step = float(np.asarray(meta.get("scale", np.ones(len(shape))))[axis])
+    return TimeAxis(int(shape[axis]), seconds * step if seconds is not None and step > 0 else None)
 
 
 def _length_unit(unit: object) -> str:

@@ -190,8 +190,9 @@ def _label_layers(path: Path, pyramid: Pyramid) -> list[LayerData]:
     size = int(np.prod(levels[0].shape)) * np.dtype(levels[0].dtype).itemsize
     if size <= _LARGEST_EDITABLE:
         return [(_editable(np.asarray(levels[0][...])), meta, "labels")]
-    # as a pyramid napari does not offer to paint on what can only be read
-    return [(levels, {**meta, "multiscale": True}, "labels")]
+    if len(levels) > 1:  # napari does not offer to paint on a pyramid
+        return [(levels, {**meta, "multiscale": True}, "labels")]
+    return [(_as_dask(levels[0]), meta, "labels")]  # paint stays in memory, the file is only read
 
 
 def _levels(pyramid: Pyramid, axes: str, channel: int) -> list[Any]:
@@ -203,14 +204,17 @@ def _lazy(array: LazyArray, stored: str, axes: str, channel: int) -> Any:
     wanted = axes.replace("C", "")
     if stored == wanted:
         return array
-    import dask.array as da  # comes with napari
-
-    chunks = getattr(array, "chunks", "auto")
-    part = da.from_array(array, chunks=chunks)[  # type: ignore[no-untyped-call]
+    part = _as_dask(array)[
         tuple(slice(None) if axis in wanted else channel if axis == "C" and "C" in axes else 0 for axis in stored)
     ]
     left = [axis for axis in stored if axis in wanted]
     return part.transpose([left.index(axis) for axis in wanted])
+
+
+def _as_dask(array: LazyArray) -> Any:
+    import dask.array as da  # comes with napari
+
+    return da.from_array(array, chunks=getattr(array, "chunks", "auto"))  # type: ignore[no-untyped-call]
 
 
 def _display(pyramid: Pyramid, channel: int, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_unet3d.io._paths import FORMATS, file_suffix
 from napari_unet3d.io.label_export import export_labels
-from napari_unet3d.io.layer_geometry import volume_of_layer
+from napari_unet3d.io.layer_geometry import volume_of_layer, without_extra_axes
 
 
 def write_ome_tiff(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
@@ -34,7 +34,7 @@ def save_layer(path: str, data: Any, meta: Mapping[str, Any], suffix: str) -> li
     path
         The file.
     data
-        Y X, Z Y X or T Z Y X integers; of a multiscale layer the full resolution is saved.
+        Integers with the axes of `volume_of_layer`; of a multiscale layer the full resolution is saved.
     meta
         As napari hands it over. Class names are the columns ``index`` and ``class`` (or ``name``) of ``features``.
     suffix
@@ -57,6 +57,7 @@ def save_layer(path: str, data: Any, meta: Mapping[str, Any], suffix: str) -> li
         target = target.with_name(target.name + suffix)
     labels = data[0] if _is_multiscale(data) else data
     volume, time = volume_of_layer(labels.shape, meta, str(meta.get("name") or "the layer"))
+    labels = without_extra_axes(labels, meta)
     return [str(export_labels(labels, target, volume, classes=class_names(meta), time=time))]
 
 
