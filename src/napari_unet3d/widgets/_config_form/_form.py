@@ -115,11 +115,14 @@ class ConfigForm(QWidget):
         A configuration equal to the present one changes nothing, so that the echo of the user's own change does
         not disturb them.
         """
-        if config == self._config and self._is_valid:
-            return
+        if config != self._config or not self._is_valid:
+            self._config = config
+            self.drop_edits()
+
+    def drop_edits(self) -> None:
+        """Show the last valid configuration; what is being typed, and what was wrong, is forgotten."""
         self._timer.stop()
-        self._config = config
-        self._show(config)
+        self._show(self._config)
         self._report({})
 
     def set_defaults(self, config: Config) -> None:
