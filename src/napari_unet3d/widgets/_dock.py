@@ -64,6 +64,11 @@ class Dock(QWidget):
             picker.reset_choices()
 
 
+def first_layer(box: Any) -> Any:
+    """What a layer box shows, else the first layer it lists, else None."""
+    return box.value if box.value is not None else next((layer for layer in box.choices if layer is not None), None)
+
+
 def layer_box(kind: str) -> Any:
     """A box that lists the viewer's layers of a kind, such as ``Image``, and none."""
     return create_widget(annotation=f"napari.layers.{kind}", options={"nullable": True})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QHBoxLayout, QLabel, QProgressBar
 
-from napari_unet3d.widgets._dock import Dock, button, layer_box, set_reason
+from napari_unet3d.widgets._dock import Dock, button, first_layer, layer_box, set_reason
 from napari_unet3d.widgets._scrolling import wrapped
 from napari_unet3d.widgets._workbench.applying import ApplyOptions
 from napari_unet3d.widgets._workbench.bench import workbench_of
@@ -113,8 +113,9 @@ class PredictDock(Dock):
     def reset_choices(self, *args: Any) -> None:
         """Refill the boxes, and choose the image where there is none yet."""
         super().reset_choices(*args)
-        if self._bench.image is None and self.image_box.value is not None:
-            self._bench.choose_image([self.image_box.value])
+        image = first_layer(self.image_box)
+        if self._bench.image is None and image is not None:
+            self._bench.choose_image([image])
 
     def _show(self, *_: Any) -> None:
         session, bench = self._session, self._bench

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.widgets._class_table import ClassTable
-from napari_unet3d.widgets._dock import Dock, button, layer_box, set_reason
+from napari_unet3d.widgets._dock import Dock, button, first_layer, layer_box, set_reason
 from napari_unet3d.widgets._plots import CurvePoint, CurvesPlot, CurveStyle
 from napari_unet3d.widgets._scrolling import wrapped
 from napari_unet3d.widgets._section import Section
@@ -150,7 +150,7 @@ class TrainDock(Dock):
         self.follow(events.training_progress, self._show_progress)
         self.follow(events.message, self._show_message)
         self.follow(events.curves_version, self._show_curves)
-        self.follow(events.device, self.device.setText)
+        self.follow(events.device, self._show_device)
         bench.layers_changed.connect(self._show_layers)
         bench.painted.connect(self._show_buttons)
 
@@ -197,8 +197,9 @@ class TrainDock(Dock):
     def reset_choices(self, *args: Any) -> None:
         """Refill the boxes, and choose the image where there is none yet."""
         super().reset_choices(*args)
-        if self._bench.image is None and self.image_box.value is not None:
-            self._bench.choose_image([self.image_box.value])
+        image = first_layer(self.image_box)
+        if self._bench.image is None and image is not None:
+            self._bench.choose_image([image])
 
     def _show_all(self) -> None:
         self._show_classes()
@@ -207,6 +208,9 @@ class TrainDock(Dock):
         self._show_message()
         self._show_curves()
         self._show_buttons()
+        self._show_device()
+
+    def _show_device(self, *_: Any) -> None:
         self.device.setText(self._session.device or "chosen when training starts")
 
     def _show_layers(self) -> None:
