@@ -186,7 +186,7 @@ def test_a_patch_too_small_for_its_levels_is_refused(norm: Literal["batch", "ins
         prepare(network, volume_of((12, 16, 16)))
 
 
-@pytest.mark.parametrize(("patch_size", "depth"), [("auto", 3), ((1, 8, 8), 1), ((2, 8, 8), 2)])
+@pytest.mark.parametrize(("patch_size", "depth"), [((3, 8, 8), 3), ((1, 8, 8), 1), ((2, 8, 8), 2)])
 def test_a_painted_plane_has_its_neighbours_beside_it(patch_size: Any, depth: int) -> None:
     volume = volume_of((12, 8, 8))
     volume.labels[:5] = volume.labels[6:] = 0
