@@ -236,8 +236,8 @@ class Description:
             total += math.prod(size) * taps * layer.in_channels * layer.out_channels
         return total
 
-    def memory(self, zyx: Sequence[int], *, training: bool, bytes_per_value: int) -> int:
-        """Estimated bytes for one image: weights, and the tensors alive at the same time.
+    def memory(self, zyx: Sequence[int], *, training: bool, bytes_per_value: int, batch_size: int = 1) -> int:
+        """Estimated bytes for a batch of images: weights, and the tensors alive at the same time.
 
         Parameters
         ----------
@@ -247,6 +247,8 @@ class Description:
             With everything that the gradient needs, the optimiser and the moving average of the weights.
         bytes_per_value
             Of the tensors: 4 in float32, 2 in bfloat16. Weights count as float32.
+        batch_size
+            Images at a time.
 
         Raises
         ------
@@ -259,8 +261,10 @@ class Description:
         weights = (self.parameters + self.running_statistics) * _FLOAT32_BYTES * copies
         sizes = self.layer_shapes(zyx)
         if training:
-            return weights + image + kept_for_gradient(self.config, self.layers, sizes, bytes_per_value)
-        return weights + image + alive_at_once(self.config, self.layers, sizes) * bytes_per_value
+            tensors = kept_for_gradient(self.config, self.layers, sizes, bytes_per_value)
+        else:
+            tensors = alive_at_once(self.config, self.layers, sizes) * bytes_per_value
+        return weights + batch_size * (image + tensors)
 
     def _taken(self, zyx: Sequence[int]) -> Triple:
         if self.config.padding == "same":

@@ -144,9 +144,7 @@ def _patch_facts(network: Description, patch: Triple, around: Surroundings) -> I
 
 
 def _training_memory(network: Description, patch: Triple, batch: int) -> int:
-    one = network.memory(patch, training=True, bytes_per_value=_FLOAT32)
-    weights = network.memory((1, 1, 1), training=True, bytes_per_value=_FLOAT32) if _is_padded(network) else 0
-    return one + (batch - 1) * max(0, one - weights)
+    return network.memory(patch, training=True, bytes_per_value=_FLOAT32, batch_size=batch)
 
 
 def _tile(network: Description, around: Surroundings) -> Triple:

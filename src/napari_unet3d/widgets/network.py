@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
-from qtpy.compat import isalive
 from qtpy.QtCore import QIODevice, QSaveFile, Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -15,15 +14,14 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_unet3d.engine.config import NetworkConfig
 from napari_unet3d.engine.errors import ConfigError, FileError, UNet3dError
 from napari_unet3d.engine.networks.presets import network_config, network_presets
 from napari_unet3d.widgets._config_form import ConfigForm
+from napari_unet3d.widgets._dock import Dock, button, set_reason
 from napari_unet3d.widgets._network_choice import (
     FROM_DATA,
     NetworkChoice,
@@ -35,9 +33,9 @@ from napari_unet3d.widgets._network_choice import (
 from napari_unet3d.widgets._network_drawing import NetworkDrawing
 from napari_unet3d.widgets._network_fields import FIELD_GROUPS, irrelevant_fields, preset_sentence
 from napari_unet3d.widgets._network_summary import Summary, Surroundings, summarize
-from napari_unet3d.widgets._scrolling import ColumnScrollArea, guard_wheel, wrapped
+from napari_unet3d.widgets._scrolling import wrapped
 from napari_unet3d.widgets._session import session_of
-from napari_unet3d.widgets._theme import ThemeColours, follow_theme, theme_colours
+from napari_unet3d.widgets._theme import ThemeColours
 
 if TYPE_CHECKING:
     import napari
@@ -61,7 +59,7 @@ _WATCHED: Final = (
 )
 
 
-class NetworkDock(QWidget):
+class NetworkDock(Dock):
     """A view of the network in the viewer's session; two docks of one viewer show the same.
 
     Parameters
@@ -70,18 +68,18 @@ class NetworkDock(QWidget):
         The viewer it belongs to.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
         self._session = session_of(napari_viewer)
-        self._colours = theme_colours("dark")
         self._form: ConfigForm | None = None
         self._shown: NetworkConfig | None = None
         self._is_valid = True
         self._build()
+        self._lay_out()
         for name in _WATCHED:
-            getattr(self._session.events, name).connect(self._on_session_changed)
-        follow_theme(napari_viewer, self, self.set_colours)
+            self.follow(getattr(self._session.events, name), self.refresh)
         self.refresh()
+        self.finish()
 
     def _build(self) -> None:
         self._running = wrapped(QLabel(_RUNNING))
@@ -99,51 +97,43 @@ class NetworkDock(QWidget):
         self._facts.setColumnStretch(1, 14)
         self._warnings = wrapped(QLabel())
         self._form_place = QVBoxLayout()
-        self._defaults = QPushButton("Use defaults")
-        self._load = QPushButton("Load…")
-        self._save = QPushButton("Save…")
-        self._message = wrapped(QLabel())
-        self._defaults.clicked.connect(self._on_defaults_clicked)
-        self._load.clicked.connect(self._on_load_clicked)
-        self._save.clicked.connect(self._on_save_clicked)
-        self._lay_out()
-        guard_wheel(self)
+        self._defaults = button("Use defaults", "", self._on_defaults_clicked)
+        self._load = button(
+            "Load…",
+            "Settings of network and training from a recipe (YAML), as the command line writes them.",
+            self._on_load_clicked,
+        )
+        self._save = button(
+            "Save…",
+            "Settings of network and training as a recipe (YAML), for train --config.",
+            self._on_save_clicked,
+        )
 
     def _lay_out(self) -> None:
         preset = QHBoxLayout()
         preset.addWidget(QLabel("Preset"))
         preset.addWidget(self._preset, 1)
         buttons = QHBoxLayout()
-        for button in (self._defaults, self._load, self._save):
-            buttons.addWidget(button)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(6, 4, 6, 4)
-        column.setSpacing(6)
-        column.addWidget(self._running)
-        column.addLayout(preset)
-        column.addWidget(self._sentence)
-        column.addWidget(self._drawing)
-        column.addLayout(self._facts)
-        column.addWidget(self._warnings)
-        column.addWidget(QLabel("<b>Settings</b>"))
-        column.addLayout(self._form_place)
-        column.addLayout(buttons)
-        column.addWidget(self._message)
-        column.addStretch()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(ColumnScrollArea(content))
+        for pushed in (self._defaults, self._load, self._save):
+            buttons.addWidget(pushed)
+        self.column.setSpacing(6)
+        self.column.addWidget(self._running)
+        self.column.addLayout(preset)
+        self.column.addWidget(self._sentence)
+        self.column.addWidget(self._drawing)
+        self.column.addLayout(self._facts)
+        self.column.addWidget(self._warnings)
+        self.column.addWidget(QLabel("<b>Settings</b>"))
+        self.column.addLayout(self._form_place)
+        self.column.addLayout(buttons)
+        self.column.addWidget(self._message)
+        self._message.hide()
 
     # --- showing the session ------------------------------------------------------------------------------
 
-    def reset_choices(self, *args: Any) -> None:
-        """Layers came or went; the session knows them."""
-        self.refresh()
-
     def set_colours(self, colours: ThemeColours) -> None:
         """Follow the viewer's theme."""
-        self._colours = colours
+        super().set_colours(colours)
         self._drawing.set_colours(colours)
         self._sentence.setStyleSheet(f"color: {colours.faint_text};")
         for label in (self._warnings, self._running):
@@ -151,11 +141,7 @@ class NetworkDock(QWidget):
         if self._form is not None:
             self._form.set_colours(colours)
 
-    def _on_session_changed(self, *args: Any) -> None:
-        if isalive(self):  # type: ignore[no-untyped-call]  # the window may be gone before the session is
-            self.refresh()
-
-    def refresh(self) -> None:
+    def refresh(self, *args: Any) -> None:
         """Show the state of the session."""
         session = self._session
         choice = NetworkChoice(session.network_preset, session.network_settings)
@@ -173,7 +159,8 @@ class NetworkDock(QWidget):
                 self._form_place.removeWidget(self._form)
                 self._form.deleteLater()
             self._form = ConfigForm(type(config), config, groups=FIELD_GROUPS, hidden=FROM_DATA)
-            self._form.set_colours(self._colours)
+            if self._colours is not None:
+                self._form.set_colours(self._colours)
             self._form.changed.connect(self._on_form_changed)
             self._form.validity_changed.connect(self._on_validity_changed)
             self._form_place.addWidget(self._form)
@@ -222,19 +209,13 @@ class NetworkDock(QWidget):
         """Nothing can be changed while training runs, and all that is disabled says why."""
         is_running = self._session.phase.is_running
         self._running.setVisible(is_running)
-        for widget, tip in (
-            (self._preset, "A network to start from; the settings below change it."),
-            (self._load, "Settings of network and training from a recipe (YAML), as the command line writes them."),
-        ):
-            widget.setEnabled(not is_running)
-            widget.setToolTip(_RUNNING if is_running else tip)
-        changed = ", ".join(self._session.network_settings)
-        self._defaults.setEnabled((bool(changed) or not self._is_valid) and not is_running)
-        reason = "Nothing differs from the preset."
-        if self._defaults.isEnabled():
-            reason = f"Back to the preset: {changed or 'what cannot be used'}"
-        self._defaults.setToolTip(_RUNNING if is_running else reason)
-        self._save.setToolTip("Settings of network and training as a recipe (YAML), for train --config.")
+        reason = _RUNNING if is_running else ""
+        self._preset.setEnabled(not is_running)
+        self._preset.setToolTip(reason or "A network to start from; the settings below change it.")
+        set_reason(self._load, reason)
+        changed = ", ".join(self._session.network_settings) or ("" if self._is_valid else "what cannot be used")
+        self._defaults.setProperty("purpose", f"Back to the preset: {changed}")
+        set_reason(self._defaults, reason or ("" if changed else "Nothing differs from the preset."))
         assert self._form is not None
         reasons = dict.fromkeys(self._form.fields, _RUNNING) if is_running else irrelevant_fields(config)
         self._form.set_disabled_fields(reasons)
@@ -242,15 +223,15 @@ class NetworkDock(QWidget):
     # --- what the user does -------------------------------------------------------------------------------
 
     def _on_preset_chosen(self, name: str) -> None:
-        self._tell("")
+        self.show_message("")
         self._start_over(NetworkChoice(name, {}))
 
     def _on_defaults_clicked(self) -> None:
-        self._tell("")
+        self.show_message("")
         self._start_over(NetworkChoice(self._session.network_preset, {}))
 
     def _on_form_changed(self, config: NetworkConfig) -> None:
-        self._tell("")
+        self.show_message("")
         self._shown = config
         self._set_choice(chosen(self._session.network_preset, config))
 
@@ -279,23 +260,23 @@ class NetworkDock(QWidget):
             assert isinstance(config, NetworkConfig)
             _write(path, recipe_text(config, self._session.train_config))
         except UNet3dError as error:
-            self._tell(str(error), is_error=True)
+            self.show_message(str(error), warning=True)
         else:
-            self._tell(f"Saved to {path.name}.")
+            self.show_message(f"Saved to {path.name}.")
 
     def load_recipe(self, path: Path) -> None:
         """Take the settings of network and training from a file; says beside the button how it went."""
         try:
             network, train = read_recipe(_read(path), path.name)
         except UNet3dError as error:
-            self._tell(str(error), is_error=True)
+            self.show_message(str(error), warning=True)
             return
         if train is not None:
             self._session.train_config = train
         if network is not None:
             self._start_over(closest(network))
         parts = [name for name, part in (("network", network), ("training", train)) if part is not None]
-        self._tell(f"Loaded settings of {' and '.join(parts)} from {path.name}.")
+        self.show_message(f"Loaded settings of {' and '.join(parts)} from {path.name}.")
 
     def _start_over(self, choice: NetworkChoice) -> None:
         """Take a choice, and drop what is being typed, valid or not."""
@@ -309,10 +290,6 @@ class NetworkDock(QWidget):
             self._session.network_settings = {}
             self._session.network_preset = choice.preset
         self._session.network_settings = choice.settings
-
-    def _tell(self, text: str, *, is_error: bool = False) -> None:
-        self._message.setText(text)
-        self._message.setStyleSheet(f"color: {self._colours.error if is_error else self._colours.faint_text};")
 
 
 def _read(path: Path) -> str:
