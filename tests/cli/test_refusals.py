@@ -232,7 +232,7 @@ def test_settings(refused: Any, arguments: list[str], message: str) -> None:
         ("just words", "holds no settings"),
         ("- 1\n- 2\n", "holds no settings"),
         ("network: [unclosed\n", "line 2"),
-        ("netwrok: {levels: 3}\n", "known here: network, train, record"),
+        ("netwrok: {levels: 3}\n", "known here: network, train, distill, record"),
         ("network: {levles: 3}\n", "unknown setting 'network.levles'"),
         ("network: {1: 3}\n", "names of settings are words"),
         ("network: 3\n", "needs fields"),

@@ -90,7 +90,7 @@ def _preset_values(network: NetworkConfig, settings: Settings) -> dict[str, Any]
     """A recipe that leaves channels, classes and voxels to the data, unless they were given."""
     from_data = {"in_channels", "classes", "feature_voxel"} - settings.network.keys()
     recipe = Recipe(network=network, train=settings.train_config())
-    return recipe.model_dump(mode="json", exclude={"network": from_data, "record": True})
+    return recipe.model_dump(mode="json", exclude={"network": from_data, "distill": True, "record": True})
 
 
 # --- tables -----------------------------------------------------------------------------------------------

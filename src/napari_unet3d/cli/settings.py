@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from napari_unet3d.engine.config import RunRecord, TrainConfig, network_class, validated
+from napari_unet3d.engine.config import DistillConfig, RunRecord, TrainConfig, network_class, validated
 from napari_unet3d.engine.errors import ConfigError, FileError
 from napari_unet3d.engine.networks.presets import network_config, network_presets
 from napari_unet3d.engine.recipe_text import SECTIONS, check_sections, parse_recipe, parse_yaml
@@ -26,7 +26,7 @@ class Settings:
     ----------
     preset
         Name of a network, if one was given.
-    network, train
+    network, train, distill
         Fields that were given.
     record
         A recorded run to repeat; None where a budget was given as well.
@@ -37,6 +37,7 @@ class Settings:
     preset: str | None
     network: Mapping[str, Any]
     train: Mapping[str, Any]
+    distill: Mapping[str, Any]
     record: RunRecord | None
     has_budget: bool
 
@@ -56,8 +57,36 @@ class Settings:
         start = base.model_dump() if base else {}
         return validated(TrainConfig, _merged({"train": start}, {"train": self.train})["train"], "train.")
 
+    def distill_config(self) -> DistillConfig:
+        """The given fields over the defaults.
 
-def gather(preset: str | None, config: Path | None, assignments: Sequence[str], options: Mapping[str, Any]) -> Settings:
+        Raises
+        ------
+        ConfigError
+            If a field is unknown or a value is not allowed.
+        """
+        return validated(DistillConfig, self.distill, "distill.")
+
+    def refuse_distillation(self) -> None:
+        """Make sure that there are no settings of a distillation, for a verb that has none.
+
+        Raises
+        ------
+        ConfigError
+            If there are.
+        """
+        if self.distill:
+            name = next(iter(self.distill))
+            raise ConfigError(f"distill.{name} is a setting of a distillation; use the verb distill, or leave it away")
+
+
+def gather(
+    preset: str | None,
+    config: Path | None,
+    assignments: Sequence[str],
+    options: Mapping[str, Any],
+    distill: Mapping[str, Any] | None = None,
+) -> Settings:
     """Put all layers together and check them.
 
     Parameters
@@ -65,11 +94,13 @@ def gather(preset: str | None, config: Path | None, assignments: Sequence[str], 
     preset
         Name of a network.
     config
-        YAML file with any of the sections network, train and record.
+        YAML file with any of the sections network, train, distill and record.
     assignments
         ``section.field=value`` with a YAML value.
     options
         Fields of `TrainConfig` from options of their own; None where not given.
+    distill
+        The same of `DistillConfig`.
 
     Raises
     ------
@@ -82,8 +113,8 @@ def gather(preset: str | None, config: Path | None, assignments: Sequence[str], 
     by_hand: dict[str, Any] = {}
     for text in assignments:
         by_hand = _merged(by_hand, parse_assignment(text))
-    given = {name: value for name, value in options.items() if value is not None}
-    by_hand = _merged(by_hand, {"train": given})
+    for section, fields in (("train", options), ("distill", distill or {})):
+        by_hand = _merged(by_hand, {section: {name: value for name, value in fields.items() if value is not None}})
     whole = _merged(in_file, by_hand)
     has_budget = any(by_hand["train"].get(name) is not None for name in _BUDGET)
     record = whole.get("record")
@@ -92,10 +123,12 @@ def gather(preset: str | None, config: Path | None, assignments: Sequence[str], 
         preset=preset,
         network=whole.get("network", {}),
         train=whole["train"],
+        distill=whole.get("distill", {}),
         record=None if has_budget else replayed,
         has_budget=has_budget,
     )
     settings.train_config()
+    settings.distill_config()
     _check_network(settings)
     return settings
 
@@ -119,7 +152,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file is no YAML, or holds anything but the sections network, train and record.
+        If the file is no YAML, or holds anything but the sections of a recipe.
     FileError
         If it cannot be read.
     """
@@ -138,7 +171,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If there is no ``=``, the value is no YAML, or the section is neither network nor train.
+        If there is no ``=``, the value is no YAML, or the section is none of network, train and distill.
     """
     name, equals, value = text.partition("=")
     path = name.strip().split(".")
@@ -147,7 +180,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
     nested: Any = parse_yaml(value, f"--set {text}")
     for part in reversed(path):
         nested = {part: nested}
-    check_sections(nested, SECTIONS[:2], f"--set {text}")
+    check_sections(nested, SECTIONS[:3], f"--set {text}")
     found: dict[str, Any] = nested
     return found
 

@@ -81,6 +81,7 @@ def train(
         "random_state": random_state,
     }
     settings = gather(preset, config, assignments or (), options)
+    settings.refuse_distillation()
     more = pairs(also or (), "--also", "IMAGE and LABELS")
     size = VoxelSize.parse(voxel_size) if voxel_size is not None else None
 

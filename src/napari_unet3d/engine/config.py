@@ -555,6 +555,30 @@ class TrainConfig(Config):
         return self
 
 
+class DistillConfig(Config):
+    """How a student learns from teachers (Hinton et al. 2015)."""
+
+    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Softens the outputs of teacher and student while they are compared: 1 leaves them as they are, higher values show
+    more of what the teacher holds possible."""
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Weight of the teacher; 1 - alpha is that of the annotation. The teacher counts on all voxels, the annotation on
+    annotated ones."""
+    labelled_patches: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the steps whose patches lie around annotation, where there is any; the others lie anywhere."""
+    flips: bool = False
+    """Average the teachers over mirrored volumes (eight times their work in three dimensions)."""
+    feature_hint: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a hint: in front of the head the student shall be active where the teacher is (Zagoruyko and Komodakis
+    2017). 0: none."""
+    student_from: Literal["scratch", "teacher"] = "scratch"
+    """What the student begins with: random weights, or those of the (first) teacher wherever names and sizes are
+    equal."""
+    teacher_outputs: Literal["auto", "cached", "live"] = "auto"
+    """cached: the teachers label all of the volume before the first step; live: each patch when it is drawn. auto:
+    cached, unless that takes too long or too much memory."""
+
+
 class PredictConfig(Config):
     """How a model is applied."""
 
@@ -584,6 +608,19 @@ UnitState: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 HoldOutState: TypeAlias = tuple[float, Triple, int, tuple[UnitState, ...], tuple[UnitState, ...]]
 """Fraction, margin, number of units met, held-out units, all units met. A unit is volume, axis (-1: none),
 start and stop (Z Y X)."""
+
+
+class TeacherRecord(Config):
+    """A model that a student learnt from."""
+
+    name: str
+    """Usually the name of its file."""
+    fingerprint: str
+    """SHA-256 of its weights, hexadecimal."""
+    parameters: int
+    """Trainable values of its network."""
+    mean_iou: float | None = None
+    """Best mean IoU of the structures on what was held out when it was trained."""
 
 
 class RunRecord(Config):
@@ -621,6 +658,8 @@ class RunRecord(Config):
     """The whole choice, loose strokes included."""
     from_weights: bool = False
     """Whether it began with the weights of another model."""
+    teachers: tuple[TeacherRecord, ...] = ()
+    """Whom a student learnt from."""
     stop_reason: str = ""
     """Why the run ended."""
 
@@ -636,3 +675,5 @@ class Recipe(Config):
     """The training."""
     record: RunRecord | None = None
     """What happened; a recipe with a record is repeated by steps, not by the clock."""
+    distill: DistillConfig | None = None
+    """How it learnt from teachers; empty for a model that did not."""

@@ -138,6 +138,12 @@ class HoldOut:
         return result
 
     @property
+    def is_of_these_labels(self) -> bool:
+        """Whether `seen` is exactly what is annotated: false for a choice made from other labels."""
+        found = (find_units(labels, self.margin, volume=i) for i, labels in enumerate(self.labels))
+        return {unit for units in found for unit in units} == set(self.seen)
+
+    @property
     def due(self) -> int:
         """How many units should be held out of those met so far."""
         if self.fraction <= 0 or self.count < MIN_UNITS_TO_HOLD_OUT:

@@ -12,7 +12,7 @@ Orientation = int | None
 """Axis (0 = Z) along which a patch is thin, or None for a cube."""
 
 _THICKNESS: Final = 12
-_PATCH_VOXELS: Final = 12 * 80 * 80
+PATCH_VOXELS: Final = 12 * 80 * 80
 """Voxels of a slab across a slice, and of a patch; see docs/decisions/patches.md."""
 
 _VALID_OUTPUT: Final = 24
@@ -39,7 +39,7 @@ def planned_patches(
         return dict.fromkeys(axes, network.legal_shape((side, side, side)))
     seen = [2 * (axis.context - axis.feature_radius) + 1 for axis in network.geometry]
     z, y, x = (min(_THICKNESS, reach) for reach in seen)
-    return patch_shapes((z, y, x), _PATCH_VOXELS, network.total_stride, extent)
+    return patch_shapes((z, y, x), PATCH_VOXELS, network.total_stride, extent)
 
 
 def patch_shapes(thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]) -> dict[Orientation, Triple]:

@@ -41,10 +41,7 @@ def predict_plane(
     Tensor
         K and the two axes of the plane, float32, on the CPU.
     """
-    z, y, x = source.shape
-    plane = [slice(0, z), slice(0, y), slice(0, x)]
-    plane[axis] = slice(index, index + 1)
-    box: Box = (plane[0], plane[1], plane[2])
+    box = whole_plane(source.shape, axis, index)
     grid = TileGrid(source.shape, footprint, _tile(footprint, axis), box=box)
     result: Tensor | None = None
     for tile in grid.tiles():
@@ -58,6 +55,12 @@ def predict_plane(
         result[:, *(slice(k.start - b.start, k.stop - b.start) for k, b in zip(tile.kept, box, strict=True))] = logits
     assert result is not None  # a plane has at least one voxel
     return result.squeeze(axis + 1)
+
+
+def whole_plane(shape: Triple, axis: int, index: int) -> Box:
+    """All voxels of a plane."""
+    z, y, x = (slice(index, index + 1) if i == axis else slice(0, size) for i, size in enumerate(shape))
+    return (z, y, x)
 
 
 def _tile(footprint: Footprint, axis: int) -> Triple:

@@ -10,7 +10,7 @@ import yaml
 
 from napari_unet3d.engine.errors import ConfigError
 
-SECTIONS: Final = ("network", "train", "record")
+SECTIONS: Final = ("network", "train", "distill", "record")
 """What a recipe is made of (`engine.config.Recipe`)."""
 
 
@@ -51,7 +51,7 @@ def check_sections(found: Mapping[Any, Any], known: Sequence[str], where: str) -
 
 
 def _example(section: str) -> str:
-    return {"network": "levels", "train": "steps", "record": "steps"}[section]
+    return {"network": "levels", "train": "steps", "distill": "temperature", "record": "steps"}[section]
 
 
 def _check_names(found: Mapping[Any, Any], where: str) -> None:

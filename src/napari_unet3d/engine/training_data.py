@@ -25,10 +25,14 @@ PlaneKey: TypeAlias = tuple[int, int, int]
 
 
 class Batch(NamedTuple):
-    """Network input B F Z Y X and target B Z Y X (int64 class indices, `IGNORE_INDEX` elsewhere)."""
+    """Network input B F Z Y X and target B Z Y X (int64 class indices, `IGNORE_INDEX` elsewhere).
+
+    `soft` (B C Z Y X, float32) is what teachers say, where a student learns from them; see `distillation.scores`.
+    """
 
     input: Tensor
     target: Tensor
+    soft: Tensor | None = None
 
 
 class Placed(NamedTuple):
@@ -79,6 +83,7 @@ class TrainingData:
         self._ids = tuple(label_ids)
         self._labels = labels
         self._sampler = sampler
+        self._network = network
         self._augment = augment
         self._device = device
         self._table = torch.from_numpy(target_table(label_ids).astype(np.int64)).to(device)

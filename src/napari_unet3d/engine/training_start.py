@@ -75,13 +75,13 @@ def settle(
     return TrainingStart(
         label_ids=label_ids,
         classes=_named(origin.classes if origin else default_classes(label_ids), named),
-        network=_network(network, config, origin),
+        network=network_with_weights(network, config, origin),
         normalization=(
             origin.normalization if origin else fit_normalization([v.image for v in volumes], config.normalize)
         ),
         device=choice.device,
         device_reason=choice.reason,
-        precision=_precision(config, choice, past),
+        precision=settled_precision(config, choice, past),
         is_fresh=origin is None,
         notes=tuple(notes),
     )
@@ -92,7 +92,14 @@ def _named(classes: Sequence[ClassInfo], named: Sequence[ClassInfo]) -> tuple[Cl
     return tuple(given.get(entry.id, entry) for entry in classes)
 
 
-def _network(config: NetworkConfig, train: TrainConfig, origin: TrainedModel | None) -> Network:
+def network_with_weights(config: NetworkConfig, train: TrainConfig, origin: TrainedModel | None) -> Network:
+    """A network with random weights, the same for the same random state, or with those of a model.
+
+    Raises
+    ------
+    ConfigError
+        If the model's weights do not fit.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.random_state)
         network = build_network(config)
@@ -107,7 +114,7 @@ def _network(config: NetworkConfig, train: TrainConfig, origin: TrainedModel | N
     return network
 
 
-def _precision(config: TrainConfig, choice: DeviceChoice, past: RunRecord | None) -> Precision:
+def settled_precision(config: TrainConfig, choice: DeviceChoice, past: RunRecord | None) -> Precision:
     """The recorded one, if the kind of device is the same."""
     if past is not None and past.device.split(":")[0] == choice.device.type:
         return past.precision
