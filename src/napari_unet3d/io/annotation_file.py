@@ -90,7 +90,7 @@ def read_annotation(path: Path) -> tuple[NDArray[np.unsignedinteger], tuple[Clas
         If there is no such file, or it is damaged, incomplete or of another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             about = json.loads(content["about"].tobytes())
             if about["format_version"] != FORMAT_VERSION:
                 raise FileError(
