@@ -382,6 +382,29 @@ def test_evaluating_files_and_arrays_alike(files: Path, scene: Any) -> None:
     assert from_arrays.classes[1].score.iou == pytest.approx(both / either)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".ome.tif", ".ome.zarr", ".nii.gz"])
+def test_probabilities_are_evaluated_as_they_were_written(start: Any, files: Path, suffix: str) -> None:
+    run = start()
+    list(run)
+    out, p = files / f"out{suffix}", files / f"p{suffix}"
+    config = PredictConfig(device="cpu", precision="float32")
+    list(api.predict_events(run.model(), files / "image.npy", out, probabilities=p, config=config))
+    result = api.evaluate(out, files / "truth.npy", probabilities=p)
+    assert 0 < result.mean_foreground_threshold_iou < result.mean_foreground_iou
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_probabilities_of_files_and_arrays_are_evaluated_alike(files: Path, scene: Any, is_flat: bool) -> None:
+    truth = scene[2][5] if is_flat else scene[2]
+    p = np.where(truth == 2, 0.68, 0.1).astype(np.float32)
+    both = np.stack([1 - p, p])
+    for name, array in (("t", truth), ("p", both)):
+        np.save(files / f"{name}.npy", array)
+    from_arrays = api.evaluate(truth, truth, probabilities=both)
+    assert from_arrays.mean_foreground_threshold_iou == pytest.approx(0.4)  # at .5, .55, .6 and .65
+    assert api.evaluate(files / "t.npy", files / "t.npy", probabilities=files / "p.npy") == from_arrays
+
+
 def test_volumes_are_taken_as_they_are(scene: Any) -> None:
     image, labels, _ = scene
     volume = Volume.from_array(image, VoxelSize(2.0, 1.0, 1.0, "micrometer"), "mine")

@@ -281,6 +281,21 @@ def test_evaluation_as_table_and_json(run: Any, scene: Any) -> None:
     assert figures["classes"][1]["volume_truth"] == 0.5
 
 
+def test_evaluation_of_probabilities(run: Any, scene: Any) -> None:
+    truth = np.load(scene.truth)
+    p = np.where(truth == 2, 0.68, 0.1).astype(np.float32)
+    np.save("p.npy", np.stack([1 - p, p]))
+    outcome = run("evaluate", "truth.npy", "truth.npy", "--probabilities", "p.npy", "--json", "e.json")
+    assert (outcome.code, outcome.err) == (0, "")
+    row = next(line.split() for line in outcome.out.splitlines() if line.split()[:1] == ["2"])
+    assert row[1:4] == ["1.000", "0.400", "1.000"]
+    assert "mean IoU of structures over the thresholds .5 to .95: 0.400" in outcome.out
+    assert json.loads(Path("e.json").read_text())["mean_foreground_threshold_iou"] == 0.4
+    swapped = ("--probabilities", "p.npy", "--probability-ids", "2,1")
+    assert "thresholds .5 to .95: 0.000" in run("evaluate", "truth.npy", "truth.npy", *swapped).out
+    assert "1,2,5" in run("evaluate", "truth.npy", "truth.npy", *swapped[:3], "two").err
+
+
 def test_evaluation_leaves_out_what_was_painted(run: Any, scene: Any) -> None:
     outcome = run("evaluate", "truth.npy", "truth.npy", "--exclude", "labels.npy")
     unpainted = int((np.load(scene.labels) == 0).sum())

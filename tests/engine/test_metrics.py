@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from napari_unet3d.engine.metrics import (
     mean_foreground_iou,
 )
 from napari_unet3d.engine.progress import ClassScore
+from napari_unet3d.engine.volume import Volume
 
 NAN = math.nan
 
@@ -214,6 +216,7 @@ def test_evaluation_becomes_plain_json() -> None:
         "recall": 0,
         "volume_truth": 4,
         "volume_prediction": 0,
+        "threshold_iou": None,
         "mean_surface_distance": None,
         "hausdorff95": None,
     }
@@ -237,3 +240,86 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         evaluate_labels(prediction, truth, voxel_size=VoxelSize(), exclude=exclude)
+
+
+# --- probabilities ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_probabilities(
+    cube_and_shifted_cube: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cubes, and probabilities of ids 1 and 3: .72 where the prediction says so, .28 elsewhere."""
+    prediction, truth = cube_and_shifted_cube
+    cube = np.where(prediction == 3, 0.72, 0.28).astype(np.float32)
+    return prediction, truth, np.stack([1 - cube, cube])
+
+
+def test_iou_over_thresholds(with_probabilities: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    prediction, truth, p = with_probabilities
+    result = evaluate_labels(prediction, truth, voxel_size=VoxelSize(), probabilities=Volume.from_array(p))
+    background, cube = result.classes
+    # exceeded at .5 to .7: five of ten thresholds
+    assert cube.threshold_iou == pytest.approx(cube.score.iou / 2)
+    assert background.threshold_iou == pytest.approx(background.score.iou / 2)
+    assert result.mean_foreground_threshold_iou == cube.threshold_iou
+    assert result.has_probabilities
+    values = result.as_dict()
+    assert values["mean_foreground_threshold_iou"] == pytest.approx(0.3)
+    assert values["classes"][1]["threshold_iou"] == pytest.approx(0.3)
+    assert not evaluate_labels(prediction, truth, voxel_size=VoxelSize()).has_probabilities
+
+
+def test_only_scored_voxels_count_at_thresholds(
+    with_probabilities: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    prediction, truth, p = with_probabilities
+    exclude = (prediction != truth).astype(np.uint8)
+    result = evaluate_labels(
+        prediction, truth, voxel_size=VoxelSize(), exclude=exclude, probabilities=Volume.from_array(p)
+    )
+    assert result.classes[1].threshold_iou == pytest.approx(0.5)
+
+
+def test_channels_find_their_ids(with_probabilities: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    prediction, truth, p = with_probabilities
+
+    def scores(prediction: np.ndarray, truth: np.ndarray, p: np.ndarray, ids: tuple[int, ...] | None) -> list[float]:
+        result = evaluate_labels(
+            prediction, truth, voxel_size=VoxelSize(), probabilities=Volume.from_array(p), probability_ids=ids
+        )
+        return [entry.threshold_iou for entry in result.classes]
+
+    expected = scores(prediction, truth, p, None)
+    assert scores(prediction, truth, p[::-1], (3, 1)) == expected
+    # no voxel was told to be 3: the truth helps
+    assert scores(np.ones_like(prediction), truth, p, None) == expected
+    # the truth has an id that the network does not know: it is found nowhere
+    more = truth.copy()
+    more[0] = 7
+    assert scores(prediction, more, p, None)[2] == 0
+    with pytest.raises(DataError, match=r"have 2 channels, but the prediction has the ids 1; .* --probability-ids"):
+        scores(np.ones_like(prediction), np.where(truth == 3, 3, more), p, None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "ids", "message"),
+    [
+        (lambda p: 3 * p, None, "outside of 0 to 1"),
+        (lambda p: np.where(p > 0.5, np.nan, p), None, "outside of 0 to 1"),
+        (lambda p: p[:, :4], None, r"the shape \(4, 8, 8\), the truth \(8, 8, 8\)"),
+        (lambda p: p, (1, 2, 3), "2 channels, but 3 ids"),
+        (lambda p: p, (3, 3), "2 channels, but 1 ids"),
+    ],
+)
+def test_useless_probabilities_are_refused(
+    with_probabilities: tuple[np.ndarray, np.ndarray, np.ndarray],
+    spoil: Callable[[np.ndarray], np.ndarray],
+    ids: tuple[int, ...] | None,
+    message: str,
+) -> None:
+    prediction, truth, p = with_probabilities
+    with pytest.raises(DataError, match=message):
+        evaluate_labels(
+            prediction, truth, voxel_size=VoxelSize(), probabilities=Volume.from_array(spoil(p)), probability_ids=ids
+        )

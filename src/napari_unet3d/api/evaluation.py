@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet3d.api.sources import LabelSource, as_volume
+from napari_unet3d.api.sources import ImageSource, LabelSource, as_volume
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.metrics import Evaluation, evaluate_labels
@@ -22,6 +23,8 @@ def evaluate(
     exclude: LabelSource | None = None,
     zero_is_background: bool = False,
     voxel_size: VoxelSize | None = None,
+    probabilities: ImageSource | None = None,
+    probability_ids: Sequence[int] | None = None,
 ) -> Evaluation:
     """Compare predicted labels with true ones, class by class.
 
@@ -37,11 +40,15 @@ def evaluate(
         The truth's 0 is class 1, and every id of it moves up by one.
     voxel_size
         Instead of that of the prediction's file (or 1 pixel for arrays).
+    probabilities
+        C Z Y X (C Y X for 2D), as `predict` writes them: gives the mean IoU over the thresholds .5 to .95 too.
+    probability_ids
+        Label id of each of their channels; needed where the prediction lacks one of them.
 
     Raises
     ------
     DataError
-        If shapes differ, or nothing is left to score.
+        If shapes differ, nothing is left to score, or it is not clear which id a channel of probabilities has.
     FileError
         If a file cannot be read.
     """
@@ -51,7 +58,18 @@ def evaluate(
         _ids_like(truth, reference, "the truth", zero_is_background=zero_is_background),
         voxel_size=reference.voxel_size,
         exclude=None if exclude is None else _ids_like(exclude, reference, "the excluded labels"),
+        probabilities=None if probabilities is None else _probabilities(probabilities, reference),
+        probability_ids=probability_ids,
     )
+
+
+def _probabilities(source: ImageSource, reference: Volume) -> Volume:
+    # the fourth axis of a NIfTI file could be time, but not that of probabilities
+    is_nifti = isinstance(source, str | os.PathLike) and os.fspath(source).lower().endswith((".nii", ".nii.gz"))
+    volume = as_volume(source, axes="XYZC" if is_nifti else None)
+    if reference.spatial_dims == 2 and volume.channels == 1:  # C Y X was taken for Z Y X
+        return Volume.from_array(volume.read()[0][:, np.newaxis], name=volume.name)
+    return volume
 
 
 def _label_volume(labels: LabelSource, voxel_size: VoxelSize | None, name: str) -> Volume:

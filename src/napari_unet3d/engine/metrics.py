@@ -14,7 +14,8 @@ from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.progress import ClassScore
 from napari_unet3d.engine.surfaces import SurfaceDistance, surface_distance
-from napari_unet3d.engine.volume import NOT_ANNOTATED, checked_labels
+from napari_unet3d.engine.threshold_iou import threshold_counts, threshold_iou
+from napari_unet3d.engine.volume import NOT_ANNOTATED, Volume, checked_labels
 
 _SLAB_VOXELS = 2**20
 """Counting turns labels into 8-byte integers; slabs of this size bound their memory."""
@@ -98,8 +99,13 @@ def mean_foreground_iou(scores: Sequence[ClassScore], background_id: int) -> flo
 
     NaN where there is no such class.
     """
-    values = [s.iou for s in scores if s.class_id != background_id and not math.isnan(s.iou)]
-    return sum(values) / len(values) if values else math.nan
+    return _mean([score.iou for score in scores if score.class_id != background_id])
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of what is not NaN; NaN where nothing is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def class_volumes(
@@ -145,6 +151,8 @@ class ClassEvaluation:
     volume_truth: float
     volume_prediction: float
     surface: SurfaceDistance
+    threshold_iou: float = math.nan
+    """Mean IoU of the probability above .5, .55 ... .95; NaN without probabilities."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +168,19 @@ class Evaluation:
     background_id: int
     scored_voxels: int
     unit: str
+    mean_foreground_threshold_iou: float = math.nan
+    """Mean over the structures of `ClassEvaluation.threshold_iou`; NaN without probabilities."""
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether probabilities were evaluated too."""
+        return any(not math.isnan(entry.threshold_iou) for entry in self.classes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN and infinity, which JSON has not, become None."""
         return {
             "mean_foreground_iou": _finite(self.mean_foreground_iou),
+            "mean_foreground_threshold_iou": _finite(self.mean_foreground_threshold_iou),
             "background_id": self.background_id,
             "scored_voxels": self.scored_voxels,
             "unit": self.unit,
@@ -172,6 +188,7 @@ class Evaluation:
                 _all_finite(
                     {
                         **asdict(entry.score),
+                        "threshold_iou": entry.threshold_iou,
                         "volume_truth": entry.volume_truth,
                         "volume_prediction": entry.volume_prediction,
                         "mean_surface_distance": entry.surface.mean,
@@ -197,6 +214,8 @@ def evaluate_labels(
     *,
     voxel_size: VoxelSize,
     exclude: NDArray[Any] | None = None,
+    probabilities: Volume | None = None,
+    probability_ids: Sequence[int] | None = None,
 ) -> Evaluation:
     """Compare predicted labels with true ones.
 
@@ -215,11 +234,17 @@ def evaluate_labels(
         Z Y X edge lengths.
     exclude
         The same shape: voxels with an id other than 0 are not scored. Give the labels a model was trained on.
+    probabilities
+        C Z Y X of the same spatial shape, 0..1, read in slabs: for the IoU at thresholds, over scored voxels.
+    probability_ids
+        Label id of each of their channels. None: the ids in the prediction, or in prediction and truth together,
+        in ascending order, whichever are as many as the channels.
 
     Raises
     ------
     DataError
-        If shapes differ, values are not label ids, or no voxel is scored.
+        If shapes differ, values are not label ids, no voxel is scored, probabilities are none, or it is not clear
+        which id a channel of them has.
     """
     predicted = _labels(prediction, "the prediction", truth)
     true = _labels(truth, "the truth", truth)
@@ -238,16 +263,67 @@ def evaluate_labels(
     scores = class_scores(np.asarray(confusion), ids)
     true_volumes = class_volumes(true, ids, voxel_size, known)
     predicted_volumes = class_volumes(predicted, ids, voxel_size, known)
+    at_thresholds: dict[int, float] = {}
+    if probabilities is not None:
+        channel_ids = probability_ids or _channel_ids(probabilities.channels, predicted, ids)
+        # a true class without a channel is found at no threshold
+        at_thresholds = {score.class_id: 0.0 for score in scores if not math.isnan(score.iou)}
+        at_thresholds |= _threshold_scores(probabilities, channel_ids, true, scored)
     classes = tuple(
         ClassEvaluation(
             score,
             true_volumes[score.class_id],
             predicted_volumes[score.class_id],
             surface_distance(predicted == score.class_id, true == score.class_id, voxel_size, known, scored),
+            at_thresholds.get(score.class_id, math.nan),
         )
         for score in scores
     )
-    return Evaluation(classes, mean_foreground_iou(scores, ids[0]), ids[0], scored_voxels, voxel_size.unit)
+    return Evaluation(
+        classes,
+        mean_foreground_iou(scores, ids[0]),
+        ids[0],
+        scored_voxels,
+        voxel_size.unit,
+        _mean([value for label_id, value in at_thresholds.items() if label_id != ids[0]]),
+    )
+
+
+def _channel_ids(channels: int, predicted: NDArray[np.unsignedinteger], ids: Sequence[int]) -> Sequence[int]:
+    """The label ids of so many channels of probabilities, as far as labels tell."""
+    in_prediction = sorted({int(i) for i in np.unique(predicted)} - {NOT_ANNOTATED})
+    for found in (in_prediction, ids):
+        if len(found) == channels:
+            return found
+    raise DataError(
+        f"the probabilities have {channels} channels, but the prediction has the ids "
+        f"{', '.join(map(str, in_prediction))}; tell the id of each channel with --probability-ids"
+    )
+
+
+def _threshold_scores(
+    probabilities: Volume, label_ids: Sequence[int], truth: NDArray[np.unsignedinteger], where: NDArray[np.bool_]
+) -> dict[int, float]:
+    """Mean IoU over thresholds, by label id."""
+    if len(label_ids) != probabilities.channels or len(set(label_ids)) != len(label_ids):
+        raise DataError(
+            f"the probabilities have {probabilities.channels} channels, but {len(set(label_ids))} ids were given for "
+            f"them: {', '.join(map(str, label_ids))}"
+        )
+    if probabilities.shape != truth.shape:
+        raise DataError(
+            f"the probabilities have the shape {probabilities.shape}, the truth {truth.shape}; both need the same "
+            "Z Y X shape"
+        )
+    counts = threshold_counts(np.zeros((len(label_ids), 0), np.float32), truth[:0, 0, 0], label_ids)
+    for slab in _slabs(truth.shape):
+        values = probabilities.read((slab, slice(None), slice(None)), np.float32)
+        if not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
+            raise DataError(
+                f"{probabilities.name} holds values outside of 0 to 1; give what predict --probabilities wrote"
+            )
+        counts += threshold_counts(values, truth[slab], label_ids, where[slab])
+    return dict(zip(label_ids, threshold_iou(counts).tolist(), strict=True))
 
 
 def _labels(values: NDArray[Any], name: str, like: NDArray[Any]) -> NDArray[np.unsignedinteger]:
