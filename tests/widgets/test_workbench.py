@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from qtpy import QtTest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
 
 from napari_unet3d.engine.config import TrainConfig
 from napari_unet3d.engine.progress import Annotate, Inbox
@@ -21,6 +21,7 @@ from napari_unet3d.widgets._workbench.bench import workbench_of
 from napari_unet3d.widgets.predict import PredictDock
 from napari_unet3d.widgets.train import TrainDock
 
+QTest: Any = QtTest.QTest  # its type hints take the static methods for methods
 TIMEOUT = 120_000
 SMALL = {"levels": 2, "filters": 4}
 
@@ -114,7 +115,7 @@ def test_paint_train_apply_export(
     phases: list[Phase] = []
     session.events.phase.connect(phases.append)
     dock.train_button.click()
-    assert session.phase == Phase.PREPARING
+    assert phases == [Phase.PREPARING]
     qtbot.waitUntil(lambda: session.phase == Phase.TRAINING, timeout=TIMEOUT)
     dock.pause_button.click()
     qtbot.waitUntil(lambda: session.phase == Phase.PAUSED, timeout=TIMEOUT)

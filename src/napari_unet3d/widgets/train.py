@@ -96,7 +96,8 @@ class TrainDock(Dock):
         self.minutes.setToolTip("Wall time of the training, from the click to the finished model")
         self.until_better = QCheckBox("until it stops improving")
         self.until_better.setToolTip("Without a fixed time: ends when the score on held-out slices stands still")
-        self._add_row(self.minutes, self.until_better)
+        self.column.addWidget(self.minutes)
+        self.column.addWidget(self.until_better)
         runner = bench.training
         self.train_button = button(
             "Train", "Train a new network on what is painted (and on what will be)", runner.start
