@@ -97,9 +97,9 @@ class Session:
     """Of training."""
     is_applying: bool = False
     """Whether a prediction is running."""
-    training_progress: Progress = Progress()
+    training_progress: Progress = field(default_factory=Progress)
     """Of training."""
-    applying_progress: Progress = Progress()
+    applying_progress: Progress = field(default_factory=Progress)
     """Of the prediction."""
     device: str = ""
     """Where training runs, and why there."""
