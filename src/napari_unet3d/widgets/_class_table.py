@@ -43,12 +43,14 @@ class ClassTable(QWidget):
         self._table.setToolTip("Click a row to paint with it; double-click a name or a colour to change it")
         self._table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self._table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self._table.verticalHeader().hide()
-        header = self._table.horizontalHeader()
+        header, rows = self._table.horizontalHeader(), self._table.verticalHeader()
+        assert header is not None
+        assert rows is not None
+        rows.hide()
         header.setSectionResizeMode(_ID, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_COLOUR, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        self._table.setFixedHeight((_ROWS_SHOWN + 1) * self._table.verticalHeader().defaultSectionSize() + 4)
+        self._table.setFixedHeight((_ROWS_SHOWN + 1) * rows.defaultSectionSize() + 4)
         self._table.itemChanged.connect(self._on_edited)
         self._table.cellClicked.connect(self._on_clicked)
         self._table.cellDoubleClicked.connect(self._on_double_clicked)
