@@ -53,16 +53,17 @@ class ImageChoice:
             raise DataError("no image is chosen; open an image and choose its layer")
         for layer in self.layers:
             _check_image(layer)
-            check_axes(layer, self.axes)
+        check_axes(self.layers[0], self.axes)
         for layer in self.layers[1:]:
             self._check_channel(layer)
         _ = self.voxel_size
 
     def _check_channel(self, layer: Image) -> None:
         first = self.layers[0]
-        if "C" in self.axes:
+        if "C" in self.axes or is_rgb(layer):
+            name = (first if "C" in self.axes else layer).name
             raise DataError(
-                f"{first.name!r} has several channels already; to use several layers as channels, "
+                f"{name!r} has several channels already; to use several layers as channels, "
                 "choose layers without a channel axis"
             )
         if data_shape(layer) != data_shape(first):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.widgets._layers.image import ImageChoice
@@ -85,7 +86,7 @@ def go_to(viewer: ViewerModel, choice: ImageChoice, axis: int, index: int, t: in
 
 
 def box_in_view(viewer: ViewerModel, choice: ImageChoice, depth: int | None = None) -> Box:
-    """The part of the image inside the canvas, in the 2D view; everything in the 3D view.
+    """The part of the image inside the canvas, in the 2D view; everything in the 3D view and before napari 0.9.
 
     Parameters
     ----------
@@ -106,6 +107,8 @@ def box_in_view(viewer: ViewerModel, choice: ImageChoice, depth: int | None = No
         return (parts[0], parts[1], parts[2])
     axes = choice.layer_axes
     corners = _canvas_corners(viewer, choice)
+    if corners is None:
+        return (parts[0], parts[1], parts[2])
     for axis, letter in enumerate("ZYX"):
         if axis == plane.axis:
             if depth is not None:
@@ -131,17 +134,19 @@ def _position(viewer: ViewerModel, choice: ImageChoice) -> dict[str, int]:
     return {letter: int(np.floor(value + 0.5)) for letter, value in zip(choice.layer_axes, at, strict=True)}
 
 
-def _canvas_corners(viewer: ViewerModel, choice: ImageChoice) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Corners of the canvas as voxel positions of the image, one in each row."""
-    canvas = viewer.canvas
-    height, width = (float(n) for n in canvas.viewbox_size(viewer.layers))
-    zoom = float(viewer.camera.zoom)
+def _canvas_corners(viewer: ViewerModel, choice: ImageChoice) -> NDArray[np.float64] | None:
+    """Corners of the canvas as voxel positions of the image, one in each row; None before napari 0.9."""
+    if not hasattr(viewer, "canvas"):
+        return None
+    height, width = (float(n) for n in viewer.canvas.viewbox_size(viewer.layers))
+    camera = viewer.scene.camera
+    zoom = float(camera.zoom)
     down, across = (int(d) for d in viewer.dims.displayed)
-    centre = np.asarray(viewer.camera.center, dtype=np.float64)[-2:]
+    centre = np.asarray(camera.center, dtype=np.float64)[-2:]
     corners = []
     for v in (-0.5, 0.5):
         for h in (-0.5, 0.5):
-            point = np.asarray(viewer.dims.point, dtype=np.float64).copy()
+            point = np.array(viewer.dims.point, dtype=np.float64)
             point[down], point[across] = centre[0] + v * height / zoom, centre[1] + h * width / zoom
             corners.append(choice.layer.world_to_data(point))
     return np.asarray(corners, dtype=np.float64)
