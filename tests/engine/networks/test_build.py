@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,10 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_unet3d.engine.config import UNetConfig
+from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.filters import ScaleSpace
 from napari_unet3d.engine.networks.build import build_network, padded_to_legal
 from napari_unet3d.engine.networks.presets import network_config
+from napari_unet3d.engine.tiling import Footprint
 
 PADDED = UNetConfig(levels=3, filters=2, strides=(2, (1, 2, 2)))
 VALID = UNetConfig(levels=2, filters=2, padding="valid", kernel=3)
@@ -128,3 +132,19 @@ def test_automatic_kernels_count_as_isotropic() -> None:
 
     assert network.state_dict()["body.encoder.blocks.1.units.0.conv.weight"].shape[2:] == (3, 3, 3)
     assert network.description.total_stride == (2, 2, 2)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_neighbouring_planes_are_the_halo_of_a_tile(padding: Literal["same", "valid"]) -> None:
+    config = FLAT.updated(neighbours=2, padding=padding)
+    network = build_network(config).eval()
+    volume = torch.rand(1, 1, 12, 18, 18)
+
+    with torch.no_grad():
+        whole, tile = network(volume), network(volume[:, :, 3:10])
+
+    footprint = Footprint.of(config)
+    assert (footprint.full_halo[0], footprint.shrink[0], footprint.stride[0]) == (2, 0, 1)
+    torch.testing.assert_close(tile[:, :, 2:-2], whole[:, :, 5:8])
+    assert not torch.allclose(tile[:, :, 1], whole[:, :, 4])
+    assert describe(config).receptive_field[0] == 5
