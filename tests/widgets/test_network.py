@@ -394,7 +394,7 @@ def test_a_patch_that_leaves_one_voxel_is_warned_of() -> None:
 def test_a_thin_image_and_too_many_levels_are_warned_of() -> None:
     config = network_config("fast", levels=5, strides=2)
     warnings = summarize(config, Surroundings(image_shape=(10, 300, 300))).warnings
-    assert ["10 voxels along Z but 5 levels join 16" in text for text in warnings] == [True]
+    assert ["10 long along Z but 5 levels join 16 voxels" in text for text in warnings] == [True]
 
 
 def test_a_patch_that_grows_and_memory_that_is_short_are_warned_of() -> None:
@@ -426,7 +426,7 @@ def test_every_preset_can_be_looked_at(
     name: str, shape: tuple[int, int, int] | None, voxel_size: VoxelSize | None
 ) -> None:
     summary = summarize(network_config(name), Surroundings(shape, voxel_size, machine_rate=1e9))
-    assert {fact.name for fact in summary.facts} >= {"Parameters", "Receptive field", "Memory to predict"}
+    assert {fact.name for fact in summary.facts} >= {"Parameters", "Receptive field", "Memory to apply"}
     assert summary.patch is not None
     summary.network.shapes(summary.patch)
 
@@ -434,8 +434,8 @@ def test_every_preset_can_be_looked_at(
 def test_numbers_are_told_in_words() -> None:
     assert [count(n) for n in (12, 9999, 36_900, 3.24e9, 2e12)] == [
         "12",
-        "9,999",
-        "36.9 thousand",
+        "10,000",
+        "36,900",
         "3.24 billion",
         "2 trillion",
     ]

@@ -109,7 +109,7 @@ def _facts(network: Description, patch: Triple | None, around: Surroundings) -> 
         yield from _patch_facts(network, patch, around)
     tile = _tile(network, around)
     yield Fact(
-        "Memory to predict",
+        "Memory to apply",
         amount(network.memory(tile, training=False, bytes_per_value=_FLOAT32)),
         f"For a tile of {times(tile)} voxels in float32; half of it in bfloat16. Larger volumes are predicted tile by "
         "tile and need no more.",
@@ -163,7 +163,7 @@ def _warnings(network: Description, patch: Triple | None, around: Surroundings) 
     shape, config = around.image_shape, network.config
     if shape is not None and shape[0] == 1 and config.dimensions == 3:
         yield "The open image is a single plane but the network is three-dimensional: set dimensions to 2."
-    if shape is not None:
+    elif shape is not None:
         yield from _size_warnings(network, shape)
     if patch is not None:
         yield from _patch_warnings(network, patch, around)
@@ -180,8 +180,8 @@ def _size_warnings(network: Description, shape: Triple) -> Iterator[str]:
     for name, side, stride in zip("ZYX", shape, network.total_stride, strict=True):
         if _is_padded(network) and side < stride:
             yield (
-                f"The image has {side} voxels along {name} but {network.config.levels} levels join {stride} of them: "
-                f"most of what the network sees there is padding. Use fewer levels, or strides of 1 along {name}."
+                f"The image is {side} long along {name} but {network.config.levels} levels join {stride} voxels there: "
+                f"most of what the network sees is padding. Use fewer levels, or strides of 1 along {name}."
             )
 
 
@@ -244,9 +244,8 @@ def amount(size: float) -> str:
 
 
 def count(number: float) -> str:
-    """A count in words: ``3.2 billion``."""
-    for limit, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1e4, " thousand")):
+    """A count with three digits, in words where it is large: ``36,900``, ``3.24 billion``."""
+    for limit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
         if number >= limit:
-            factor = 1e3 if word == " thousand" else limit
-            return f"{number / factor:.3g}{word}"
-    return f"{number:,.0f}"
+            return f"{number / limit:.3g} {word}"
+    return f"{float(f'{number:.3g}'):,.0f}"

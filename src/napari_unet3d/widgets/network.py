@@ -93,7 +93,7 @@ class NetworkDock(Dock):
         self._facts = QGridLayout()
         self._facts.setContentsMargins(0, 0, 0, 0)
         self._facts.setVerticalSpacing(2)
-        self._facts.setColumnStretch(0, 11)
+        self._facts.setColumnStretch(0, 10)
         self._facts.setColumnStretch(1, 14)
         self._warnings = wrapped(QLabel())
         self._form_place = QVBoxLayout()
@@ -195,6 +195,7 @@ class NetworkDock(Dock):
                 label = item.widget() if item is not None else None
                 if not isinstance(label, QLabel):
                     label = wrapped(QLabel())
+                    label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
                     self._facts.addWidget(label, row, column, Qt.AlignmentFlag.AlignTop)
                 label.setText(text)
                 label.setToolTip(f"<p>{html.escape(fact.help)}</p>")
