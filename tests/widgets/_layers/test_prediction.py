@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.errors import DataError
-from napari_unet3d.widgets._layers.annotation import new_annotation
+from napari_unet3d.widgets._layers.annotation import new_annotation, spatial_view
 from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
 from napari_unet3d.widgets._layers.prediction import (
     PROVENANCE_KEY,
@@ -57,6 +57,26 @@ def test_z_y_x_data_is_turned_as_the_image_is(viewer: ViewerModel, classes: tupl
     choice = opened(viewer, (6, 5, 4), "XYZ")
     data = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
     np.testing.assert_array_equal(add_prediction(viewer, choice, classes, "a", data=data).data, data.T)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "own"),
+    [
+        ("TCZYX", (3, 2, 4, 5, 6), (3, 1, 4, 5, 6)),
+        ("ZTYX", (4, 3, 5, 6), (4, 3, 5, 6)),
+        ("TYX", (3, 5, 6), (3, 5, 6)),
+    ],
+)
+def test_t_z_y_x_data_is_shown_over_time(
+    viewer: ViewerModel, classes: tuple[ClassInfo, ...], axes: str, shape: tuple[int, ...], own: tuple[int, ...]
+) -> None:
+    choice = opened(viewer, shape, axes)
+    data = np.zeros((3, *choice.spatial_shape), np.uint8)
+    layer = add_prediction(viewer, choice, classes, "all", data=data)
+    assert layer.data.shape == own
+    data[2] = 7
+    assert (spatial_view(layer, choice, 2) == 7).all()
+    assert not spatial_view(layer, choice, 1).any()
 
 
 def test_one_time_point_is_a_layer_without_time(viewer: ViewerModel, classes: tuple[ClassInfo, ...]) -> None:

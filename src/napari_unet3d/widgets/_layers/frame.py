@@ -88,12 +88,15 @@ class Frame:
         return part if "Z" in letters else part[np.newaxis]
 
     def from_zyx(self, block: NDArray[Any]) -> NDArray[Any]:
-        """`block` (Z Y X) with the axes of this frame in their order, T and single axes of length 1."""
-        letters = [axis for axis in self.axes if axis in "ZYX"]
-        block = block if "Z" in letters else block[0]
-        stored = "".join(axis for axis in "ZYX" if axis in letters)
-        block = block.transpose([stored.index(axis) for axis in letters])
-        return block[tuple(slice(None) if axis in "ZYX" else np.newaxis for axis in self.axes)]
+        """View of `block` (Z Y X, not empty) with the axes of this frame; T and single axes have length 1."""
+        return self.from_tzyx(block[np.newaxis])
+
+    def from_tzyx(self, blocks: NDArray[Any]) -> NDArray[Any]:
+        """View of `blocks` (T Z Y X, not empty) with the axes of this frame; single axes have length 1."""
+        kept = "".join(axis for axis in "TZYX" if axis in self.axes)
+        part = blocks[tuple(slice(None) if axis in kept else 0 for axis in "TZYX")]
+        part = part.transpose([kept.index(axis) for axis in self.axes if axis in kept])
+        return part[tuple(slice(None) if axis in kept else np.newaxis for axis in self.axes)]
 
     def region(self, box: Box, t: int = 0) -> NdBox:
         """Index of a Z Y X box at a time point."""

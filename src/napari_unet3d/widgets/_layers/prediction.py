@@ -44,8 +44,9 @@ def add_prediction(
     name
         napari makes it unique.
     data
-        Predicted ids in the shape of ``Frame.new(choice, with_time=with_time)``, or Z Y X; shown as they are,
-        not copied. By default zeros, uint8 or uint16.
+        Predicted ids: Z Y X, T Z Y X for an image over time, or the layer's own shape (``Frame.new``). Shown as
+        they are, not copied, so what is written into the array later is shown after `refresh`. By default
+        zeros, uint8 or uint16.
     with_time
         Whether the layer has a value for each time point.
     provenance
@@ -165,4 +166,6 @@ def _fitting(data: NDArray[Any] | None, choice: ImageChoice, dtype: DTypeLike, w
         return data
     if data.shape == choice.spatial_shape and frame.time_points == 1:
         return frame.from_zyx(data)
+    if "T" in frame.axes and data.shape == (frame.time_points, *choice.spatial_shape):
+        return frame.from_tzyx(data)
     raise DataError(f"the result has shape {data.shape}; a layer over {choice.name!r} needs {frame.shape}")
