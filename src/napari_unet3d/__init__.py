@@ -10,18 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_unet3d.api import evaluate, predict, suggest, train, train_events
-    from napari_unet3d.engine.config import PredictConfig, TrainConfig, UNet3PlusConfig, UNetConfig
+    from napari_unet3d.api import distill, evaluate, predict, suggest, train, train_events
+    from napari_unet3d.engine.config import DistillConfig, PredictConfig, TrainConfig, UNet3PlusConfig, UNetConfig
     from napari_unet3d.engine.model_file import load_model
     from napari_unet3d.engine.networks.build import build_network
     from napari_unet3d.engine.networks.presets import network_config, network_presets
 
 __all__ = [
+    "DistillConfig",
     "PredictConfig",
     "TrainConfig",
     "UNet3PlusConfig",
     "UNetConfig",
     "build_network",
+    "distill",
     "evaluate",
     "load_model",
     "network_config",
@@ -33,11 +35,13 @@ __all__ = [
 ]
 
 _HOME = {
+    "DistillConfig": "engine.config",
     "PredictConfig": "engine.config",
     "TrainConfig": "engine.config",
     "UNet3PlusConfig": "engine.config",
     "UNetConfig": "engine.config",
     "build_network": "engine.networks.build",
+    "distill": "api",
     "evaluate": "api",
     "load_model": "engine.model_file",
     "network_config": "engine.networks.presets",

@@ -77,7 +77,7 @@ def combo(dock: NetworkDock) -> QComboBox:
 
 def facts(dock: NetworkDock) -> dict[str, str]:
     labels = [widget.text() for widget in dock.findChildren(QLabel) if widget.toolTip().startswith("<p>")]
-    names = ("Parameters", "Receptive field", "Training patch", "Operations", "Memory to train", "Time for a step")
+    names = ("Parameters", "Receptive field", "Training patch", "Operations", "Memory: train", "Time of a step")
     return {name: labels[labels.index(name) + 1] for name in names if name in labels}
 
 
@@ -192,11 +192,11 @@ def test_the_open_image_decides(dock: NetworkDock, session: Session) -> None:
 
 
 def test_seconds_are_told_once_they_are_measured(dock: NetworkDock, session: Session) -> None:
-    assert facts(dock)["Time for a step"] == "measured when training starts"
+    assert facts(dock)["Time of a step"] == "measured when training starts"
     summary = summarize(network_config("fast"), Surroundings())
     assert summary.patch is not None
     session.machine_rate = training_rate(summary.network.operations(summary.patch), seconds=0.5)
-    assert facts(dock)["Time for a step"] == "about 0.5 s"
+    assert facts(dock)["Time of a step"] == "about 0.5 s"
 
 
 def test_warnings_come_and_go(dock: NetworkDock, session: Session) -> None:
@@ -408,7 +408,7 @@ def test_a_patch_that_grows_and_memory_that_is_short_are_warned_of() -> None:
 def test_patches_of_a_batch_share_the_weights() -> None:
     config = network_config("large", norm="group")
     one, four = (
-        next(fact.value for fact in summarize(config, around).facts if fact.name == "Memory to train")
+        next(fact.value for fact in summarize(config, around).facts if fact.name == "Memory: train")
         for around in (Surroundings(), Surroundings(train=TrainConfig(batch_size=4)))
     )
     assert one != four
@@ -426,7 +426,7 @@ def test_every_preset_can_be_looked_at(
     name: str, shape: tuple[int, int, int] | None, voxel_size: VoxelSize | None
 ) -> None:
     summary = summarize(network_config(name), Surroundings(shape, voxel_size, machine_rate=1e9))
-    assert {fact.name for fact in summary.facts} >= {"Parameters", "Receptive field", "Memory to apply"}
+    assert {fact.name for fact in summary.facts} >= {"Parameters", "Receptive field", "Memory: apply"}
     assert summary.patch is not None
     summary.network.shapes(summary.patch)
 

@@ -6,19 +6,27 @@ Unlike the other packages, importing this one imports torch: each of its names n
 
 from __future__ import annotations
 
+from napari_unet3d.api.distillation import Comparison, compare, compare_events, distill, distill_events
 from napari_unet3d.api.evaluation import evaluate
 from napari_unet3d.api.exporting import export_events, export_model, open_model
 from napari_unet3d.api.prediction import PredictionStopped, predict, predict_events
-from napari_unet3d.api.sources import read_annotated
+from napari_unet3d.api.sources import check_apart, read_annotated
 from napari_unet3d.api.suggestion import SuggestionRun, suggest, suggest_events
 from napari_unet3d.api.training import DEFAULT_PRESET, TrainingRun, train, train_events
-from napari_unet3d.engine.model_file import load_model
+from napari_unet3d.engine.model_file import check_model_output, load_model
 
 __all__ = [
     "DEFAULT_PRESET",
+    "Comparison",
     "PredictionStopped",
     "SuggestionRun",
     "TrainingRun",
+    "check_apart",
+    "check_model_output",
+    "compare",
+    "compare_events",
+    "distill",
+    "distill_events",
     "evaluate",
     "export_events",
     "export_model",

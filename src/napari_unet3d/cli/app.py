@@ -20,12 +20,14 @@ from typing import Annotated, Final
 import typer
 
 from napari_unet3d.cli.demo import demo
+from napari_unet3d.cli.distill import distill
 from napari_unet3d.cli.evaluate import evaluate
 from napari_unet3d.cli.export import export
 from napari_unet3d.cli.info import info
 from napari_unet3d.cli.options import joined_pairs
 from napari_unet3d.cli.predict import predict
 from napari_unet3d.cli.signals import INTERRUPTED
+from napari_unet3d.cli.suggest import suggest
 from napari_unet3d.cli.train import train
 from napari_unet3d.engine.errors import UNet3dError
 
@@ -41,7 +43,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From a few painted slices to a whole labelled volume.",
 )
-for _verb in (demo, train, predict, evaluate, export, info):
+for _verb in (demo, train, predict, distill, evaluate, suggest, export, info):
     _app.command()(_verb)
 
 
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     with _quiet_libraries(), _termination_as_interrupt():
         try:
             command = typer.main.get_command(_app)
-            with command.make_context(_NAME, joined_pairs(given, "--also"), obj=wishes) as context:
+            with command.make_context(_NAME, _with_pairs(given), obj=wishes) as context:
                 command.invoke(context)
             sys.stdout.flush()
         except typer.Exit as request:
@@ -84,6 +86,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             return _refuse(error, wishes["traceback"])
     return 0
+
+
+def _with_pairs(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which no option has two values; of the verbs only train has such an option."""
+    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+    return joined_pairs(arguments, "--also") if verb == "train" else list(arguments)
 
 
 def _refuse(error: Exception, show_traceback: bool) -> int:

@@ -66,11 +66,22 @@ def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
+def losses(event: Stepped) -> str:
+    """The loss; of a distillation its soft and hard terms besides."""
+    both = [f"{name} {number(event.loss_terms[name])}" for name in ("soft", "hard") if name in event.loss_terms]
+    return f"loss {number(event.loss)}" + (f" ({', '.join(both)})" if both else "")
+
+
 def scores(event: Validated) -> str:
-    """IoU of each class and of the structures."""
+    """IoU of each class and of the structures, and agreement with a teacher."""
     classes = ", ".join(f"class {score.class_id} {number(score.iou)}" for score in event.scores)
+    parts = []
+    if event.agreement is not None:
+        parts.append(f"agreement with the teacher {number(event.agreement)}")
+    if event.agreement is None or not math.isnan(event.mean_iou):
+        parts.append(f"IoU on held-out slices: {classes}; mean of structures {number(event.mean_iou)}")
     best = ", best so far" if event.is_best else ""
-    return f"IoU on held-out slices: {classes}; mean of structures {number(event.mean_iou)}{best}"
+    return "; ".join(parts) + best
 
 
 # --- reporters --------------------------------------------------------------------------------------------
@@ -185,7 +196,7 @@ class LineReporter(Reporter):
         if step is None:
             return "before the first step"
         time = f"{duration(step.seconds)}, {time_left(step.seconds_left)}"
-        return f"step {step.step}, {time}: loss {number(step.loss)}"
+        return f"step {step.step}, {time}: {losses(step)}"
 
     def _is_due(self) -> bool:
         return self._clock() - self._last_line >= _LINE_EVERY
@@ -216,12 +227,13 @@ class BarReporter(Reporter):
     def stepped(self, event: Stepped) -> None:
         left = event.seconds_left
         total = None if left is None else event.seconds + left
-        detail = f"step {event.step}  loss {number(event.loss)}{self._iou}  {time_left(left)}"
+        detail = f"step {event.step}  {losses(event)}{self._iou}  {time_left(left)}"
         self._update("training", event.seconds, total, detail)
 
     def validated(self, event: Validated) -> None:
         each = " ".join(f"{score.class_id}: {number(score.iou)}" for score in event.scores)
-        self._iou = f"  IoU {each}"
+        agreement = "" if event.agreement is None else f"  agreement {number(event.agreement)}"
+        self._iou = agreement if math.isnan(event.mean_iou) and agreement else f"{agreement}  IoU {each}"
 
     def predicted(self, event: Predicted) -> None:
         left = "" if event.seconds_left is None else time_left(event.seconds_left)

@@ -57,15 +57,15 @@ class Settings:
         start = base.model_dump() if base else {}
         return validated(TrainConfig, _merged({"train": start}, {"train": self.train})["train"], "train.")
 
-    def distill_config(self) -> DistillConfig:
-        """The given fields over the defaults.
+    def distill_config(self, base: DistillConfig | None = None) -> DistillConfig:
+        """The given fields over those of `base`.
 
         Raises
         ------
         ConfigError
             If a field is unknown or a value is not allowed.
         """
-        return validated(DistillConfig, self.distill, "distill.")
+        return validated(DistillConfig, {**(base.model_dump() if base else {}), **self.distill}, "distill.")
 
     def refuse_distillation(self) -> None:
         """Make sure that there are no settings of a distillation, for a verb that has none.

@@ -121,12 +121,13 @@ def train(
                 reporter.show(event)
     if not reporter.steps and not request:
         raise ConfigError("the training is finished already; give --seconds or --steps to train longer")
-    _say_result(reporter, out)
+    say_result(reporter, out)
     if request:
         raise typer.Exit(INTERRUPTED)
 
 
-def _say_result(reporter: Reporter, out: Path) -> None:
+def say_result(reporter: Reporter, out: Path) -> None:
+    """Tell the best score and where the model is."""
     if reporter.steps == 0:
         reporter.say("no step was taken, so no model was saved")
         return

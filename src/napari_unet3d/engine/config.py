@@ -121,6 +121,9 @@ class NetworkSettings(Config):
     neighbours: Annotated[int, Field(ge=0, le=16)] = 0
     """Planes on each side that a two-dimensional network sees beside its own, as further channels (2.5D); at the ends
     of the volume the last plane is repeated."""
+    plane_axis: Literal["z", "y", "x", "all"] = "z"
+    """Axis across which the planes of a two-dimensional network lie. all: it learns from planes across every axis,
+    and predicts the average of the three."""
     levels: Annotated[int, Field(ge=1, le=8)] = 3
     """Resolution levels, the bottleneck included."""
     filters: PositiveInt | tuple[PositiveInt, ...] = 16
@@ -179,7 +182,19 @@ class NetworkSettings(Config):
             raise ValueError(
                 f"neighbours = {self.neighbours} needs dimensions = 2; a three-dimensional network sees them anyway"
             )
+        if self.plane_axis != "z":
+            self._check_planes()
         return self
+
+    def _check_planes(self) -> None:
+        chosen = f"plane_axis = {self.plane_axis}"
+        if self.dimensions == 3:
+            raise ValueError(f"{chosen} needs dimensions = 2; a three-dimensional network has no planes")
+        if self.features != "none":
+            raise ValueError(f"{chosen} needs features = none, not {self.features}, which are made for planes across Z")
+        uneven = [sizes for sizes in (*self.kernel_per_level, *self.stride_per_level) if sizes[1] != sizes[2]]
+        if self.plane_axis == "all" and uneven:
+            raise ValueError(f"{chosen} needs the same kernel and stride along both axes of a plane, not {uneven[0]}")
 
     def _check_entries(self, *names: str, needed: int) -> None:
         for name in names:
@@ -229,15 +244,27 @@ class NetworkSettings(Config):
         """Z Y X stride from every level to the next, finest first; ``auto`` counts as 2."""
         return _triples(2 if self.strides == "auto" else self.strides, self.levels - 1, self.dimensions)
 
+    @property
+    def plane_axes(self) -> tuple[int, ...]:
+        """Axes (0 = Z) across which a two-dimensional network cuts a volume into planes, one after the other."""
+        return (0, 1, 2) if self.plane_axis == "all" else ("zyx".index(self.plane_axis),)
+
+    def cut_across(self, zyx: Sequence[int]) -> int:
+        """Axis (0 = Z) across which a patch of this size is cut into planes in training: of several, its shortest."""
+        return min(self.plane_axes, key=lambda axis: zyx[axis])
+
     def for_voxels(self, voxel_size: VoxelSize) -> Self:
         """The configuration with ``auto`` kernels and strides settled for a voxel size.
 
         A level is flat along an axis (kernel 1, stride 1) while its voxels are more than twice as long
-        there as along the finest axis, so that every level sees a nearly cubic neighbourhood.
+        there as along the finest axis, so that every level sees a nearly cubic neighbourhood. For planes across
+        all axes voxels count as cubes.
         """
         edges = list(voxel_size.relative)
-        if self.dimensions == 2:
-            edges[0] = 1.0
+        if self.plane_axis == "all":
+            edges = [1.0] * 3
+        elif self.dimensions == 2:  # across the planes, then rows and columns
+            edges = [1.0, *(edge for axis, edge in enumerate(edges) if axis not in self.plane_axes)]
         kernels: list[Triple] = []
         strides: list[Triple] = []
         for _ in range(self.levels):
@@ -298,7 +325,10 @@ class UNetConfig(NetworkSettings):
     convolution where the channels differ."""
 
     @model_validator(mode="after")
-    def _check_dropout(self) -> Self:
+    def _check_unet(self) -> Self:
+        for name, needed in (("padding", "same"), ("deep_supervision", False)):
+            if self.plane_axis == "all" and getattr(self, name) != needed:
+                raise ValueError(f"{name} = {getattr(self, name)} needs a single plane_axis, not all")
         self._check_entries("dropout", needed=self.levels)
         self._check_entries("decoder_dropout", needed=self.levels - 1)
         return self

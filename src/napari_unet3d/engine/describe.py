@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from napari_unet3d.engine.axes import SPATIAL_AXES
 from napari_unet3d.engine.config import NetworkConfig, Triple, UNet3PlusConfig
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.networks.full_scale import full_scale_geometries, unet3plus_layers
-from napari_unet3d.engine.networks.geometry import AxisGeometry, axis_geometries
+from napari_unet3d.engine.networks.geometry import Geometries, axis_geometries, enclosing, placed
 from napari_unet3d.engine.networks.layers import DOWN, UP, Layer, unet_layers
 from napari_unet3d.engine.networks.memory import alive_at_once, kept_for_gradient
 from napari_unet3d.engine.scales import feature_radius
@@ -60,12 +60,16 @@ class Description:
     layers
         In the order of the computation.
     geometry
-        Sizes and reach along Z, Y and X.
+        Sizes and reach along Z, Y and X. Of a network whose planes lie across all axes in turn, what all passes
+        need; the other sizes are then those of a pass across the shortest axis.
+    frame
+        The same across the planes of a two-dimensional network, along their rows and along their columns.
     """
 
     config: NetworkConfig
     layers: tuple[Layer, ...]
-    geometry: tuple[AxisGeometry, AxisGeometry, AxisGeometry]
+    geometry: Geometries
+    frame: Geometries
 
     @property
     def parameters(self) -> int:
@@ -170,9 +174,9 @@ class Description:
         ConfigError
             If a valid network cannot take the size.
         """
-        zyx = self._taken(zyx)
-        encoder = [axis.encoder_sizes(size) for axis, size in zip(self.geometry, zyx, strict=True)]
-        decoder = [axis.decoder_sizes(size) for axis, size in zip(self.geometry, zyx, strict=True)]
+        geometry, zyx = self._one_pass(zyx)
+        encoder = [axis.encoder_sizes(size) for axis, size in zip(geometry, zyx, strict=True)]
+        decoder = [axis.decoder_sizes(size) for axis, size in zip(geometry, zyx, strict=True)]
         rows = []
         for level, filters in enumerate(self.config.filters_per_level):
             has_decoder = level < self.config.levels - 1
@@ -195,9 +199,9 @@ class Description:
         ConfigError
             If a valid network cannot take the size.
         """
-        size = self._taken(zyx)
+        geometry, size = self._one_pass(zyx)
         if self.config.padding == "same":
-            encoder = [axis.encoder_sizes(voxels) for axis, voxels in zip(self.geometry, size, strict=True)]
+            encoder = [axis.encoder_sizes(voxels) for axis, voxels in zip(geometry, size, strict=True)]
             return tuple(_triple([levels[layer.level] for levels in encoder]) for layer in self.layers)
         sizes = []
         for layer in self.layers:
@@ -234,7 +238,7 @@ class Description:
             else:
                 continue
             total += math.prod(size) * taps * layer.in_channels * layer.out_channels
-        return total
+        return total * len(self.config.plane_axes)
 
     def memory(self, zyx: Sequence[int], *, training: bool, bytes_per_value: int, batch_size: int = 1) -> int:
         """Estimated bytes for a batch of images: weights, and the tensors alive at the same time.
@@ -255,7 +259,7 @@ class Description:
         ConfigError
             If a valid network cannot take the size.
         """
-        zyx = self._taken(zyx)
+        _, zyx = self._one_pass(zyx)
         image = math.prod(zyx) * self.config.first_channels * bytes_per_value
         copies = _COPIES_OF_WEIGHTS if training else 1
         weights = (self.parameters + self.running_statistics) * _FLOAT32_BYTES * copies
@@ -265,6 +269,13 @@ class Description:
         else:
             tensors = alive_at_once(self.config, self.layers, sizes) * bytes_per_value
         return weights + batch_size * (image + tensors)
+
+    def _one_pass(self, zyx: Sequence[int]) -> tuple[Geometries, Triple]:
+        """Geometry and size of the input when the network cuts it into planes once."""
+        if len(self.config.plane_axes) == 1:
+            return self.geometry, self._taken(zyx)
+        geometry = placed(self.frame, self.config.cut_across(zyx))
+        return geometry, _triple([axis.legal(size) for axis, size in zip(geometry, zyx, strict=True)])
 
     def _taken(self, zyx: Sequence[int]) -> Triple:
         if self.config.padding == "same":
@@ -279,9 +290,25 @@ def describe(config: NetworkConfig) -> Description:
     if config.features == "scale_space":
         z, y, x = feature_radius(config.feature_scales, config.feature_voxel)
         radius = (z if config.dimensions == 3 else 0, y, x)
+    frame: Geometries
     if isinstance(config, UNet3PlusConfig):
-        return Description(config, tuple(unet3plus_layers(config)), full_scale_geometries(config, radius))
-    return Description(config, tuple(unet_layers(config)), axis_geometries(config, radius))
+        layers, frame = tuple(unet3plus_layers(config)), full_scale_geometries(config, radius)
+    else:
+        layers, frame = tuple(unet_layers(config)), axis_geometries(config, radius)
+    if config.plane_axis == "all":
+        return Description(config, layers, enclosing(frame), frame)
+    across = config.plane_axes[0]
+    return Description(config, tuple(_turned(layer, across) for layer in layers), placed(frame, across), frame)
+
+
+def _turned(layer: Layer, across: int) -> Layer:
+    """The layer with its kernel and stride in the order Z Y X, where planes lie across an axis."""
+    if across == 0:
+        return layer
+    kernel, stride = list(layer.kernel), list(layer.stride)
+    kernel.insert(across, kernel.pop(0))
+    stride.insert(across, stride.pop(0))
+    return replace(layer, kernel=_triple(kernel), stride=_triple(stride))
 
 
 def _triple(values: Sequence[int]) -> tuple[int, int, int]:

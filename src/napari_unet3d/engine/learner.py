@@ -132,16 +132,19 @@ class Learner:
 
     def logits(self, values: Tensor) -> Tensor:
         """B K Z Y X logits of the averaged network for B F Z Y X input."""
-        return self._outputs(self.average.network, values)[0]
+        with autocast(self.device, self.precision):
+            return self.average.network.logits_of(self._in_precision(values))
 
     def _outputs(self, network: Network, values: Tensor) -> list[Tensor]:
         return self._all_outputs(network, values).logits
 
     def _all_outputs(self, network: Network, values: Tensor) -> NetworkOutputs:
-        # kept features may be of lower precision than the arithmetic, which only autocast would bridge
-        values = values.float() if self.precision == "float32" else values
         with autocast(self.device, self.precision):
-            return network.all_outputs_of(values)
+            return network.all_outputs_of(self._in_precision(values))
+
+    def _in_precision(self, values: Tensor) -> Tensor:
+        # kept features may be of lower precision than the arithmetic, which only autocast would bridge
+        return values.float() if self.precision == "float32" else values
 
     def copy_of_average(self, weights: Mapping[str, Tensor] | None) -> Network:
         """The averaged network on the CPU, with other weights where some are given."""

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from napari_unet3d.engine.config import Triple
 from napari_unet3d.engine.describe import Description
+from napari_unet3d.engine.networks.geometry import placed
 
 Orientation = int | None
 """Axis (0 = Z) along which a patch is thin, or None for a cube."""
@@ -32,6 +33,8 @@ def planned_patches(
         Z Y X voxels of the volume (the largest along each axis, of several).
     """
     axes = (0, 1, 2, None)
+    if len(network.config.plane_axes) > 1:
+        return _flat_patches(network, patch_size, extent)
     if patch_size != "auto":
         return dict.fromkeys(axes, network.legal_shape(patch_size))
     if any(network.margin):
@@ -40,6 +43,28 @@ def planned_patches(
     seen = [2 * (axis.context - axis.feature_radius) + 1 for axis in network.geometry]
     z, y, x = (min(_THICKNESS, reach) for reach in seen)
     return patch_shapes((z, y, x), PATCH_VOXELS, network.total_stride, extent)
+
+
+def _flat_patches(
+    network: Description, patch_size: Triple | Literal["auto"], extent: Sequence[int]
+) -> dict[Orientation, Triple]:
+    """For a network of planes across all axes: a plane and its neighbours, across each axis; pieces as across Z.
+
+    A given size is that of a patch across Z; across other axes the patch is turned.
+    """
+    shapes: dict[Orientation, Triple] = {}
+    for axis in range(3):
+        geometry = placed(network.frame, axis)
+        if patch_size == "auto":
+            thickness = [1 + 2 * network.config.neighbours] * 3
+            z, y, x = (along.total_stride for along in geometry)
+            wanted = patch_shapes((thickness[0], thickness[1], thickness[2]), PATCH_VOXELS, (z, y, x), extent)[axis]
+        else:
+            planes, rows, columns = patch_size
+            wanted = ((planes, rows, columns), (rows, planes, columns), (rows, columns, planes))[axis]
+        z, y, x = (along.legal(size) for along, size in zip(geometry, wanted, strict=True))
+        shapes[axis] = (z, y, x)
+    return {**shapes, None: shapes[0]}
 
 
 def patch_shapes(thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]) -> dict[Orientation, Triple]:

@@ -48,8 +48,9 @@ def presence_loss(presence: Tensor, target: Tensor, network: UNet3PlusConfig) ->
     """
     logits = presence_of_channels(presence, network.classes)  # B K Z' Y' X'
     if network.dimensions == 2:  # every plane by itself
-        logits = logits.transpose(1, 2).flatten(0, 1)[:, :, None]
-        target = target.flatten(0, 1)[:, None]
+        across = network.cut_across(target.shape[1:])
+        logits = logits.movedim(2 + across, 1).flatten(0, 1)[:, :, None]
+        target = target.movedim(1 + across, 1).flatten(0, 1)[:, None]
     is_sigmoid = network.classes == 1 or network.head == "sigmoid"
     classes = torch.arange(network.classes, device=target.device) + is_sigmoid  # no channel for the background
     blocks = _blocks(target, logits.shape[2:])  # B V N: blocks and their voxels

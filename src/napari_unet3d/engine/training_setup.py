@@ -54,6 +54,11 @@ def network_for(volumes: Sequence[AnnotatedVolume], network: NetworkConfig, labe
             f"{first.name} is a 2D image but the network is three-dimensional; use --set network.dimensions=2, "
             "or name the axes with --axes if it is a volume"
         )
+    if network.plane_axis != "z" and first.spatial_dims == 2:
+        raise ConfigError(
+            f"{first.name} is a 2D image, with no planes across other axes; set network.plane_axis to z, or name the "
+            "axes with --axes if it is a volume"
+        )
     if network.in_channels != first.channels:
         raise ConfigError(
             f"network.in_channels = {network.in_channels} but {first.name} has {first.channels} channels; "
@@ -180,14 +185,17 @@ def _sampler(
 ) -> PatchSampler:
     extent = [max(volume.image.shape[axis] for volume in volumes) for axis in range(3)]
     shapes = planned_patches(network.description, config.patch_size, extent)
-    z, y, x = network.description.margin
-    # at the ends of a patch neighbouring planes are missing
-    beside = min(network.config.neighbours, *((shape[0] - 1) // 2 for shape in shapes.values()))
+    border = list(network.description.margin)
+    if network.config.plane_axis != "all":  # at the ends of a patch neighbouring planes are missing
+        across = network.config.plane_axes[0]
+        least = min(shape[across] for shape in shapes.values())
+        border[across] += min(network.config.neighbours, (least - 1) // 2)
+    z, y, x = border
     return PatchSampler(
         training,
         label_ids,
         shapes=shapes,
-        border=(z + beside, y, x),
+        border=(z, y, x),
         margin=margin_for(volumes[0].image.voxel_size),
     )
 

@@ -214,7 +214,7 @@ def _lazy(array: LazyArray, stored: str, axes: str, channel: int) -> Any:
 def _as_dask(array: LazyArray) -> Any:
     import dask.array as da  # comes with napari
 
-    return da.from_array(array, chunks=getattr(array, "chunks", "auto"))  # type: ignore[no-untyped-call]
+    return da.from_array(array, chunks=getattr(array, "chunks", "auto"))
 
 
 def _display(pyramid: Pyramid, channel: int, name: str) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _facts(network: Description, patch: Triple | None, around: Surroundings) -> 
         yield from _patch_facts(network, patch, around)
     tile = _tile(network, around)
     yield Fact(
-        "Memory to apply",
+        "Memory: apply",
         amount(network.memory(tile, training=False, bytes_per_value=_FLOAT32)),
         f"For a tile of {times(tile)} voxels in float32; half of it in bfloat16. Larger volumes are predicted tile by "
         "tile and need no more.",
@@ -132,12 +132,12 @@ def _patch_facts(network: Description, patch: Triple, around: Surroundings) -> I
         "Multiplications with an addition, to predict one patch. Training takes about three times as many.",
     )
     yield Fact(
-        "Memory to train",
+        "Memory: train",
         amount(_training_memory(network, patch, batch)),
         f"For {what} in a step in float32, optimiser included; about half in bfloat16.",
     )
     yield Fact(
-        "Time for a step",
+        "Time of a step",
         step_seconds_text(operations * batch, around.machine_rate),
         f"For {what} in a step, from the speed of the last training on this machine.",
     )

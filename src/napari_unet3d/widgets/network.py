@@ -93,8 +93,8 @@ class NetworkDock(Dock):
         self._facts = QGridLayout()
         self._facts.setContentsMargins(0, 0, 0, 0)
         self._facts.setVerticalSpacing(2)
-        self._facts.setColumnStretch(0, 10)
-        self._facts.setColumnStretch(1, 14)
+        self._facts.setHorizontalSpacing(8)
+        self._facts.setColumnStretch(1, 1)
         self._warnings = wrapped(QLabel())
         self._form_place = QVBoxLayout()
         self._defaults = button("Use defaults", "", self._on_defaults_clicked)
@@ -194,9 +194,9 @@ class NetworkDock(Dock):
                 item = self._facts.itemAtPosition(row, column)
                 label = item.widget() if item is not None else None
                 if not isinstance(label, QLabel):
-                    label = wrapped(QLabel())
+                    label = wrapped(QLabel()) if column else QLabel()
                     label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-                    self._facts.addWidget(label, row, column, Qt.AlignmentFlag.AlignTop)
+                    self._facts.addWidget(label, row, column)
                 label.setText(text)
                 label.setToolTip(f"<p>{html.escape(fact.help)}</p>")
                 label.show()

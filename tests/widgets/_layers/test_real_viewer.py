@@ -34,10 +34,11 @@ def drag(canvas: Any, start: tuple[float, float], stop: tuple[float, float]) -> 
     points = [
         QPoint(int(canvas.width() * x), int(canvas.height() * y)) for x, y in np.linspace(start, stop, 12).tolist()
     ]
-    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[0])
+    mouse: Any = QTest  # the stubs of PyQt6 take its static functions for methods
+    mouse.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[0])
     for point in points[1:]:
-        QTest.mouseMove(canvas, point, delay=10)
-    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[-1])
+        mouse.mouseMove(canvas, point, delay=10)
+    mouse.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[-1])
 
 
 def canvas_of(viewer: Any) -> Any:

@@ -98,7 +98,7 @@ def _cut(
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(chosen.T)] = np.arange(1, len(chosen) + 1)
     # scikit-image gives no types for it
-    objects = watershed(-distance, markers, connectivity=TOUCHING, mask=mask)  # type: ignore[no-untyped-call]
+    objects = watershed(-distance, markers, connectivity=TOUCHING, mask=mask)
     return objects, len(chosen)
 
 

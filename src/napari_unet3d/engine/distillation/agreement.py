@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from napari_unet3d.engine.config import NetworkConfig, Triple
 from napari_unet3d.engine.distillation.data import DistillationData
-from napari_unet3d.engine.distillation.scores import Head, class_indices, score_channels
+from napari_unet3d.engine.distillation.scores import class_indices, score_channels
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.metrics import class_scores, confusion_matrix, mean_foreground_iou
 from napari_unet3d.engine.plane_predictor import PlanePredictor, PlaneScores

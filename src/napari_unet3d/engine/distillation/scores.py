@@ -13,8 +13,6 @@ student become scores of the same form.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,8 +20,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from napari_unet3d.engine.config import NetworkConfig
-
-Head: TypeAlias = Literal["softmax", "sigmoid"]
+from napari_unet3d.engine.heads import Head
 
 
 def score_channels(network: NetworkConfig) -> int:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_unet3d.engine.distillation.scores import Head, log_probabilities, same_form
+from napari_unet3d.engine.distillation.scores import log_probabilities, same_form
+from napari_unet3d.engine.heads import Head
 
 
 def soft_loss(

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from napari_unet3d.engine.config import DistillConfig, PredictConfig, Recipe, TeacherRecord
 from napari_unet3d.engine.describe import describe
-from napari_unet3d.engine.distillation.scores import Head, probabilities_of, score_channels, scores_of
+from napari_unet3d.engine.distillation.scores import probabilities_of, score_channels, scores_of
 from napari_unet3d.engine.errors import ConfigError, DataError
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.prediction_io import PredictionOutputs, check_image
 from napari_unet3d.engine.predictor import Predictor

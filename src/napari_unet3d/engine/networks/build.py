@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +21,8 @@ class Network(nn.Module):
 
     ``forward`` takes an image B C Z Y X, C = ``config.in_channels``, and gives logits B K Z' Y' X', K =
     ``config.classes``; as large as the image, or smaller by the margin of a valid network. A
-    two-dimensional network treats every plane by itself, or with its neighbours, and takes B C Y X too.
+    two-dimensional network treats every plane by itself, or with its neighbours, and takes B C Y X too. Where its
+    planes lie across all axes, the logits are those of the mean of the three probabilities.
 
     Attributes
     ----------
@@ -68,22 +72,37 @@ class Network(nn.Module):
         return self.all_outputs_of(values).logits
 
     def all_outputs_of(self, values: Tensor) -> NetworkOutputs:
-        """Logits of every head, and the presence of the classes, for what `inputs` gave."""
+        """Logits of every head, and the presence of the classes, for what `inputs` gave.
+
+        For training: of the axes across which planes may lie, only the shortest is taken.
+        """
         if self.config.dimensions == 3:
             return self.body.outputs(values)
-        outputs, batch = self.body.outputs(self._planes(values)), values.shape[0]
-        presence = None if outputs.presence is None else _unfolded(outputs.presence, batch)
-        return NetworkOutputs([_unfolded(logits, batch) for logits in outputs.logits], presence)
+        across, batch = self.config.cut_across(values.shape[2:]), values.shape[0]
+        outputs = self.body.outputs(self._planes(values, across))
+        presence = None if outputs.presence is None else _unfolded(outputs.presence, batch, across)
+        return NetworkOutputs([_unfolded(logits, batch, across) for logits in outputs.logits], presence)
 
     def logits_of(self, values: Tensor) -> Tensor:
         """B K Z Y X logits of the finest head for what `inputs` gave."""
         if self.config.dimensions == 3:
             logits: Tensor = self.body(values)
             return logits
-        return _unfolded(self.body(self._planes(values)), values.shape[0])
+        passes = [
+            _unfolded(self.body(self._planes(values, across)), values.shape[0], across)
+            for across in self.config.plane_axes
+        ]
+        if len(passes) == 1:
+            return passes[0]
+        is_sigmoid = self.config.classes == 1 or self.config.head == "sigmoid"
+        return mean_of(passes, is_sigmoid=is_sigmoid)
 
-    def _planes(self, values: Tensor) -> Tensor:
-        """B C Z Y X -> B*Z (1 + 2 n) C Y X: every plane with its n neighbours on each side, in the order of Z."""
+    def _planes(self, values: Tensor, across: int) -> Tensor:
+        """Every plane across an axis with its n neighbours on each side, in their order.
+
+        Across Z: B C Z Y X -> B*Z (1 + 2 n) C Y X.
+        """
+        values = values.movedim(2 + across, 2)
         reach, depth = self.config.neighbours, values.shape[2]
         if reach == 0:
             return _folded(values)
@@ -97,9 +116,19 @@ def _folded(volume: Tensor) -> Tensor:
     return volume.transpose(1, 2).flatten(0, 1)
 
 
-def _unfolded(planes: Tensor, batch: int) -> Tensor:
-    """B*Z K Y X -> B K Z Y X."""
-    return planes.reshape(batch, -1, *planes.shape[1:]).transpose(1, 2)
+def _unfolded(planes: Tensor, batch: int, across: int = 0) -> Tensor:
+    """Planes back into volumes; across Z: B*Z K Y X -> B K Z Y X."""
+    return planes.reshape(batch, -1, *planes.shape[1:]).transpose(1, 2).movedim(2, 2 + across)
+
+
+def mean_of(passes: Sequence[Tensor], *, is_sigmoid: bool) -> Tensor:
+    """Logits of the mean of the probabilities that several logits (B K Z Y X) stand for; of their type."""
+    logits = torch.stack([each.float() for each in passes])  # N B K Z Y X
+    if is_sigmoid:
+        mean = F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
+    else:
+        mean = logits.log_softmax(2).logsumexp(0) - math.log(len(passes))
+    return mean.to(passes[0].dtype)
 
 
 def build_network(config: NetworkConfig) -> Network:

@@ -113,7 +113,7 @@ class _Reaches(dict[int, tuple[int, int]]):
 def full_scale_geometries(
     config: UNet3PlusConfig, feature_radius: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[FullScaleGeometry, FullScaleGeometry, FullScaleGeometry]:
-    """Geometry of a UNet3+ along Z, Y and X; a two-dimensional network sees its neighbours along Z."""
+    """Geometry of a UNet3+ along Z, Y and X; in two dimensions across the planes, along rows and along columns."""
 
     def along(axis: int) -> FullScaleGeometry:
         radii = [kernel[axis] // 2 for kernel in config.kernel_per_level]

@@ -13,8 +13,9 @@ network loses voxels at both ends, so its tensors start further in; a padded one
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 from napari_unet3d.engine.config import UNetConfig
 
@@ -175,10 +176,37 @@ class AxisGeometry:
         return (2 * low + 1 - stride) // (2 * stride), -((stride - 2 * high - 1) // (2 * stride))
 
 
-def axis_geometries(
-    config: UNetConfig, feature_radius: tuple[int, int, int] = (0, 0, 0)
-) -> tuple[AxisGeometry, AxisGeometry, AxisGeometry]:
-    """Geometry of a U-Net along Z, Y and X; a two-dimensional network sees its neighbours along Z."""
+Geometries: TypeAlias = tuple[AxisGeometry, AxisGeometry, AxisGeometry]
+"""Of the three axes of a volume."""
+
+
+def placed(frame: Geometries, across: int) -> Geometries:
+    """Geometry along Z, Y and X of a network whose planes lie across an axis (0 = Z).
+
+    Parameters
+    ----------
+    frame
+        Geometry across the planes, along their rows and along their columns.
+    across
+        The axis.
+    """
+    planes, rows, columns = frame
+    return ((planes, rows, columns), (rows, planes, columns), (rows, columns, planes))[across]
+
+
+def enclosing(frame: Geometries) -> Geometries:
+    """Geometry of a network whose planes lie across all axes in turn: what every one of the passes needs.
+
+    Rows and columns of a plane are alike; what is seen across the planes is counted where it reaches further.
+    """
+    planes, rows, _ = frame
+    beyond = max(0, planes.context - rows.context)
+    axis = replace(rows, encoder_radii=(rows.encoder_radii[0] + beyond, *rows.encoder_radii[1:]))
+    return (axis, axis, axis)
+
+
+def axis_geometries(config: UNetConfig, feature_radius: tuple[int, int, int] = (0, 0, 0)) -> Geometries:
+    """Geometry of a U-Net along Z, Y and X; in two dimensions across the planes, along rows and along columns."""
     convolutions = config.convolutions_per_level
 
     def along(axis: int) -> AxisGeometry:

@@ -90,8 +90,9 @@ def suggest_slices(
     if finished.reason == "stopped":
         yield finished
         return ()
-    situation = Situation(model.classes, iou, find_units(volume.labels), image.voxel_size)
-    found = tuple(situation.suggestion(ranked) for ranked in itertools.islice(ranked_slices(evidence), count))
+    units = find_units(volume.labels)
+    situation = Situation(model.classes, iou, units, image.voxel_size)
+    found = tuple(situation.suggestion(ranked) for ranked in itertools.islice(ranked_slices(evidence, units), count))
     yield finished
     return found
 

@@ -1,24 +1,28 @@
 """Slices in the order in which painting them should help most.
 
 Painting a slice is taken to settle what the model is unsure of on it and, less and less, beside it: at the distance d
-a share exp(-d / L). A slice is worth the uncertainty that it would settle beyond what is settled already::
+a share exp(-d / L). A slice is worth the uncertainty that it would settle beyond what is settled already. Slices across
+another axis show other sides of the structures, so of what they settle only a part C counts::
 
-    score(slice)  =  sum over voxels v of  u(v) w(v) max(0, exp(-d(v, slice) / L) - exp(-d(v) / L))
+    score(slice)  =  sum over voxels v of  u(v) w(v) max(0, exp(-d(v, slice) / L) - settled(v, axis of the slice))
 
-    u  entropy of the class probabilities, 0 .. 1; 0 where the voxel is annotated
-    w  weight of the class, averaged with the probabilities
-    d  distance to the slice, and to the nearest annotated voxel, in physical units
-    L  a share of the volume's longest edge
+    settled(v, a) =  max(exp(-d_a(v) / L), C exp(-d(v) / L))
+
+    u    entropy of the class probabilities, 0 .. 1; 0 where the voxel is annotated
+    w    weight of the class, averaged with the probabilities
+    d    distance in physical units: to the slice, to the nearest annotated voxel
+    d_a  to the nearest one in a slice across the axis a, or in annotation that is no slice
+    L    a share of the volume's longest edge
 
 The slice with the highest score comes first and then counts as painted, and so on (the greedy algorithm for facility
 location, within 1 - 1/e of the best choice: Nemhauser et al. 1978). So suggestions do not crowd, slices of all axes
 compare, and one at the border of the volume, which has neighbours on one side only, must be the more uncertain.
-Where the model is sure of everything, u = 1.
+Where the model is sure of everything, u = 1. What was tried is in docs/decisions/suggestions.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,11 +30,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_unet3d.engine.annotation_units import AnnotatedUnit
 from napari_unet3d.engine.suggest.cells import CellGrid
 from napari_unet3d.engine.suggest.evidence import Evidence
 
-REACH: Final = 0.2
+REACH: Final = 0.3
 """L as a share of the volume's longest edge."""
+
+CROSSING: Final = 0.0
+"""C, the part that counts of what slices across another axis settle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +64,15 @@ class RankedSlice:
     class_shares: NDArray[np.float64]
 
 
-def ranked_slices(evidence: Evidence) -> Iterator[RankedSlice]:
+def ranked_slices(evidence: Evidence, units: Sequence[AnnotatedUnit] = ()) -> Iterator[RankedSlice]:
     """Slices to paint, best first, as long as one is worth it.
 
     Parameters
     ----------
     evidence
         From a prediction of the volume, or of parts of it: places not looked at count like the nearest ones that were.
+    units
+        What is annotated, by slices; see `find_units`.
 
     Yields
     ------
@@ -72,15 +82,16 @@ def ranked_slices(evidence: Evidence) -> Iterator[RankedSlice]:
     grid = evidence.grid
     value = _value(evidence)
     reach = REACH * max(size * edge for size, edge in zip(grid.volume_shape, grid.voxel_size.zyx, strict=True))
-    settled = _settled_by_annotation(evidence, reach)
-    spreads = {axis: _spread(grid, axis, reach) for axis in paintable_axes(grid.volume_shape)}
+    axes = paintable_axes(grid.volume_shape)
+    settled = {axis: _settled(evidence, units, axis, reach) for axis in axes}
+    spreads = {axis: _spread(grid, axis, reach) for axis in axes}
     free = [left > 0 for left in evidence.unpainted]
     best = 0.0
     while True:
-        gains = {axis: _gains(value, settled, spread, axis) for axis, spread in spreads.items()}
+        gains = {axis: _gains(value, settled[axis], spreads[axis], axis) for axis in axes}
         for axis, gain in gains.items():
             gain[~np.logical_or.reduceat(free[axis], np.arange(0, len(free[axis]), grid.step[axis]))] = 0
-        axis = max(gains, key=lambda one: float(gains[one].max()))
+        axis = max(axes, key=lambda one: float(gains[one].max()))
         place = int(gains[axis].argmax())
         score = float(gains[axis][place])
         if score <= 0:
@@ -88,12 +99,11 @@ def ranked_slices(evidence: Evidence) -> Iterator[RankedSlice]:
         best = best or score
         index = _index_within(evidence, free[axis], axis, place)
         reached = _along(spreads[axis][place], axis)
-        gain_of_cells = value * np.maximum(reached - settled, 0)
-        yield RankedSlice(
-            axis, index, score / best, _centre(gain_of_cells, grid, axis, index), _shares(evidence, axis, index)
-        )
+        centre = _centre(value * np.maximum(reached - settled[axis], 0), grid, axis, index)
+        yield RankedSlice(axis, index, score / best, centre, _shares(evidence, axis, index))
         free[axis][index] = False
-        settled = np.maximum(settled, reached)
+        for other in axes:
+            settled[other] = np.maximum(settled[other], reached if other == axis else CROSSING * reached)
 
 
 def paintable_axes(shape: tuple[int, int, int]) -> list[int]:
@@ -119,13 +129,27 @@ def _value(evidence: Evidence) -> NDArray[np.float32]:
     return np.asarray(density * np.where(left > 0, evidence.grid.voxels(), 0), np.float32)
 
 
-def _settled_by_annotation(evidence: Evidence, reach: float) -> NDArray[np.float32]:
-    """Z Y X cells: the share that is settled already, in 0..1."""
-    empty = evidence.annotated == 0
-    if empty.all():
-        return np.zeros(evidence.grid.shape, np.float32)
-    distance = ndimage.distance_transform_edt(empty, evidence.grid.edges)
-    return np.asarray(np.exp(-distance / reach), np.float32)
+def _settled(evidence: Evidence, units: Sequence[AnnotatedUnit], axis: int, reach: float) -> NDArray[np.float32]:
+    """Z Y X cells: the share that is settled already for slices across an axis, in 0..1."""
+    annotated = evidence.annotated > 0
+    own = np.zeros(annotated.shape, bool)
+    for unit in units:
+        if unit.axis in (axis, None):
+            sides = zip(unit.start, unit.stop, evidence.grid.step, strict=True)
+            cells = tuple(slice(start // step, (stop - 1) // step + 1) for start, stop, step in sides)
+            own[cells] |= annotated[cells]
+    near_own, near_any = (_nearness(cells, evidence.grid, reach) for cells in (own, annotated))
+    return np.asarray(np.maximum(near_own, CROSSING * near_any))
+
+
+def _nearness(cells: NDArray[np.bool_], grid: CellGrid, reach: float) -> NDArray[np.float32]:
+    """Z Y X cells: about 1 in `cells`, falling with the distance to them; 0 everywhere where there are none."""
+    if not cells.any():
+        return np.zeros(cells.shape, np.float32)
+    distance = ndimage.distance_transform_edt(~cells, grid.edges)
+    # what is left to paint in an annotated cell lies beside its annotation
+    distance = np.maximum(distance, min(grid.edges) / 4)
+    return np.asarray(np.exp(distance / -reach), np.float32)
 
 
 def _spread(grid: CellGrid, axis: int, reach: float) -> NDArray[np.float32]:
@@ -138,10 +162,7 @@ def _gains(
     value: NDArray[np.float32], settled: NDArray[np.float32], spread: NDArray[np.float32], axis: int
 ) -> NDArray[np.float64]:
     """For each place along an axis, the uncertainty that a slice there settles beyond what is settled."""
-    gains = [
-        np.vdot(value, np.maximum(_along(reached, axis) - settled, 0)) if reached.size else 0.0 for reached in spread
-    ]
-    return np.asarray(gains, np.float64)
+    return np.array([np.vdot(value, np.maximum(_along(reached, axis) - settled, 0)) for reached in spread], np.float64)
 
 
 def _index_within(evidence: Evidence, free: NDArray[np.bool_], axis: int, place: int) -> int:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "held out"
 _COLOURS: Final = {None: "transparent", 0: "transparent", 1: "white", 2: "black"}
-_PERIOD: Final = 8
-_STRIPE: Final = 2
+_PERIOD: Final = 12
 _OPACITY: Final = 0.8
 
 
@@ -35,7 +34,9 @@ def plane_box(choice: ImageChoice, plane: Plane) -> Box:
 
 
 class HeldOutMarks:
-    """A labels layer of white and black stripes over held-out strokes; the annotation itself is not touched.
+    """A labels layer that outlines held-out strokes and hatches them thinly, in white and black.
+
+    The annotation itself is not touched, and most of it stays visible.
 
     The layer's array is mostly zeros that were never written, which take no memory. It is added with the
     first stripes, cannot be painted on, and once the user has removed it, it stays away.
@@ -74,10 +75,10 @@ class HeldOutMarks:
             self._layer.data[own.region(box, t)] = NOT_ANNOTATED
         for t, box in wanted:
             strokes = theirs.to_zyx(np.asarray(annotation.data[theirs.region(box, t)])[_inside(theirs)])
-            stripes = np.where(strokes != NOT_ANNOTATED, _stripes(box), NOT_ANNOTATED).astype(np.uint8)
+            marks = _hatched(strokes != NOT_ANNOTATED, box)
             # regions may cross: what one marked, another does not wipe
             view = own.to_zyx(self._layer.data[own.region(box, t)][_inside(own)])
-            np.maximum(view, stripes, out=view)
+            np.maximum(view, marks, out=view)
         self._marked = wanted
         refresh(self._layer)
 
@@ -109,8 +110,25 @@ def _inside(frame: Frame) -> tuple[Any, ...]:
     return tuple(slice(None) if axis in "ZYX" else 0 for axis in frame.axes)
 
 
-def _stripes(box: Box) -> NDArray[np.uint8]:
-    """Z Y X: 1 and 2 along diagonals of every plane, 0 between them; shape of `box`."""
+def _hatched(strokes: NDArray[np.bool_], box: Box) -> NDArray[np.uint8]:
+    """Z Y X, the shape of `box`: 1 on the rim of the strokes, 1 and 2 along diagonals of every plane, else 0."""
     z, y, x = (np.arange(part.start, part.stop) for part in box)
-    phase = (z[:, None, None] + y[:, None] + x) % _PERIOD
-    return np.select([phase < _STRIPE, phase < 2 * _STRIPE], [np.uint8(1), np.uint8(2)], np.uint8(0))
+    phase = ((z[:, None, None] + y[:, None] + x) % _PERIOD).astype(np.uint8)
+    marks = np.where(phase < 2, phase + np.uint8(1), np.uint8(0))
+    marks[_rim(strokes)] = 1
+    marks[~strokes] = 0
+    return marks
+
+
+def _rim(strokes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels with a neighbour that is none, along the axes on which more than a few voxels lie."""
+    rim = np.zeros_like(strokes)
+    for axis, n in enumerate(strokes.shape):
+        if n < _PERIOD:
+            continue
+        along = np.moveaxis(strokes, axis, 0)
+        edge = np.moveaxis(rim, axis, 0)
+        edge[0] = edge[-1] = True
+        edge[:-1] |= ~along[1:]
+        edge[1:] |= ~along[:-1]
+    return rim
