@@ -48,22 +48,24 @@ def planned_patches(
 def _flat_patches(
     network: Description, patch_size: Triple | Literal["auto"], extent: Sequence[int]
 ) -> dict[Orientation, Triple]:
-    """For a network of planes across all axes: a plane and its neighbours, across each axis; pieces as across Z.
+    """For planes across all axes: a plane with its neighbours, across the axis of the slices; pieces as across Z.
 
-    A given size is that of a patch across Z; across other axes the patch is turned.
+    A given size is that of a patch across Z; across other axes the patch is turned. No patch is thicker than wide,
+    because it is cut across its shortest axis.
     """
+    planes = 1 + 2 * network.config.neighbours
     shapes: dict[Orientation, Triple] = {}
     for axis in range(3):
         geometry = placed(network.frame, axis)
         if patch_size == "auto":
-            thickness = [1 + 2 * network.config.neighbours] * 3
             z, y, x = (along.total_stride for along in geometry)
-            wanted = patch_shapes((thickness[0], thickness[1], thickness[2]), PATCH_VOXELS, (z, y, x), extent)[axis]
+            wanted = list(patch_shapes((planes, planes, planes), PATCH_VOXELS, (z, y, x), extent)[axis])
         else:
-            planes, rows, columns = patch_size
-            wanted = ((planes, rows, columns), (rows, planes, columns), (rows, columns, planes))[axis]
-        z, y, x = (along.legal(size) for along, size in zip(geometry, wanted, strict=True))
-        shapes[axis] = (z, y, x)
+            thickness, *wanted = patch_size
+            wanted.insert(axis, thickness)
+        sides = [along.legal(size) for along, size in zip(geometry, wanted, strict=True)]
+        sides[axis] = min(sides)
+        shapes[axis] = (sides[0], sides[1], sides[2])
     return {**shapes, None: shapes[0]}
 
 

@@ -186,8 +186,7 @@ def _sampler(
     extent = [max(volume.image.shape[axis] for volume in volumes) for axis in range(3)]
     shapes = planned_patches(network.description, config.patch_size, extent)
     border = list(network.description.margin)
-    if network.config.plane_axis != "all":  # at the ends of a patch neighbouring planes are missing
-        across = network.config.plane_axes[0]
+    for across in network.config.plane_axes:  # at the ends of a patch neighbouring planes are missing
         least = min(shape[across] for shape in shapes.values())
         border[across] += min(network.config.neighbours, (least - 1) // 2)
     z, y, x = border

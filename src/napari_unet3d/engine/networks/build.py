@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -88,12 +88,10 @@ class Network(nn.Module):
         if self.config.dimensions == 3:
             logits: Tensor = self.body(values)
             return logits
-        passes = [
-            _unfolded(self.body(self._planes(values, across)), values.shape[0], across)
-            for across in self.config.plane_axes
-        ]
-        if len(passes) == 1:
-            return passes[0]
+        batch, axes = values.shape[0], self.config.plane_axes
+        passes = (_unfolded(self.body(self._planes(values, across)), batch, across) for across in axes)
+        if len(axes) == 1:
+            return next(passes)
         is_sigmoid = self.config.classes == 1 or self.config.head == "sigmoid"
         return mean_of(passes, is_sigmoid=is_sigmoid)
 
@@ -121,14 +119,14 @@ def _unfolded(planes: Tensor, batch: int, across: int = 0) -> Tensor:
     return planes.reshape(batch, -1, *planes.shape[1:]).transpose(1, 2).movedim(2, 2 + across)
 
 
-def mean_of(passes: Sequence[Tensor], *, is_sigmoid: bool) -> Tensor:
-    """Logits of the mean of the probabilities that several logits (B K Z Y X) stand for; of their type."""
-    logits = torch.stack([each.float() for each in passes])  # N B K Z Y X
-    if is_sigmoid:
-        mean = F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
-    else:
-        mean = logits.log_softmax(2).logsumexp(0) - math.log(len(passes))
-    return mean.to(passes[0].dtype)
+def mean_of(passes: Iterable[Tensor], *, is_sigmoid: bool) -> Tensor:
+    """Float32 logits of the mean of the probabilities that several logits (B K Z Y X) stand for."""
+    wide = (logits.float() for logits in passes)
+    if not is_sigmoid:
+        return functools.reduce(torch.logaddexp, (logits.log_softmax(1) for logits in wide))
+    pairs = (torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)]) for logits in wide)
+    yes, no = functools.reduce(torch.logaddexp, pairs)
+    return yes - no
 
 
 def build_network(config: NetworkConfig) -> Network:
