@@ -195,8 +195,8 @@ class NetworkDock(Dock):
                 label = item.widget() if item is not None else None
                 if not isinstance(label, QLabel):
                     label = wrapped(QLabel()) if column else QLabel()
-                    label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-                    self._facts.addWidget(label, row, column)
+                    where = Qt.AlignmentFlag(0) if column else Qt.AlignmentFlag.AlignTop
+                    self._facts.addWidget(label, row, column, where)
                 label.setText(text)
                 label.setToolTip(f"<p>{html.escape(fact.help)}</p>")
                 label.show()

@@ -103,14 +103,13 @@ def test_labels_without_time_do_not_say_which_time(viewer: ViewerModel) -> None:
 
 @pytest.mark.parametrize("axes", ["ZYX", "XYZ", "TCZYX"])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("looked_at", [0, 2])
 def test_completing_a_slice_is_one_action(
-    viewer: ViewerModel, classes: tuple[ClassInfo, ...], axes: str, axis: int, looked_at: int
+    viewer: ViewerModel, classes: tuple[ClassInfo, ...], axes: str, axis: int
 ) -> None:
     sizes = {"T": 3, "C": 2, "Z": 4, "Y": 5, "X": 6}
     choice = opened(viewer, tuple(sizes[letter] for letter in axes), axes)
     layer = new_annotation(viewer, choice, classes)
-    go_to(viewer, choice, looked_at, 0)
+    go_to(viewer, choice, (axis + 1) % 3, 0)  # the slice need not be in view
     t = choice.time_points - 1
     before = np.zeros(choice.spatial_shape, np.uint8)
     before[1, 2, 3] = 2

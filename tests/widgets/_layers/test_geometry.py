@@ -73,7 +73,7 @@ def choices(draw: st.DrawFn) -> ImageChoice:
     return ImageChoice((Image(np.zeros(shape, np.uint8), rgb=rgb, **arguments),), axes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(choices(), st.booleans())
 def test_the_same_voxel_lies_at_the_same_place(choice: ImageChoice, with_time: bool) -> None:
     shape = new_shape(choice, with_time=with_time)

@@ -317,7 +317,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["ZYX", "TCZYX", "XYZ"]),
     st.lists(actions, max_size=3),
