@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -42,6 +45,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
         else:
+            _give_back()
             self._before = self._process.memory_info().rss
             self._thread.start()
         return self
@@ -62,3 +66,10 @@ class PeakMemory:
 
     def _look(self) -> None:
         self.bytes = max(self.bytes, self._process.memory_info().rss - self._before)
+
+
+def _give_back() -> None:
+    """Hand memory that is free inside the process back to the system, so that using it again is seen (glibc only)."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -15,6 +16,9 @@ from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.training_setup import network_for
 from napari_unet3d.engine.training_start import TrainingStart, network_with_weights, settled_precision
 from napari_unet3d.engine.volume import AnnotatedVolume
+
+_LEAST_SHARED: Final = 0.01
+"""Share of the student's weights that must fit for it to begin with those of the teacher."""
 
 
 def settle_student(
@@ -66,10 +70,10 @@ def settle_student(
     is_fresh = resume is None
     if resume is None and distill.student_from == "teacher":
         shared, has_gain = take_over(network, model.network)
-        if not shared:
+        if shared < _LEAST_SHARED:
             raise ConfigError(
-                f"no weights of the teacher {teacher.name} fit the student, all sizes differ; use --student-from "
-                "scratch, or a student with the teacher's filters"
+                f"of the teacher {teacher.name} only {shared:.2%} of the student's weights could be taken, the sizes of the "
+                "others differ; use --student-from scratch, or a student with the teacher's filters and fewer levels"
             )
         notes = (f"{shared:.0%} of the student's weights are those of the teacher {teacher.name} at the start",)
         is_fresh = not has_gain
