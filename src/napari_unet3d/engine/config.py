@@ -382,7 +382,8 @@ class UNet3PlusConfig(NetworkSettings):
     @property
     def unet(self) -> UNetConfig:
         """The U-Net with the same encoder, and with the same kind of convolutions."""
-        shared = {name: getattr(self, name) for name in NetworkSettings.model_fields if name != "kind"}
+        names = NetworkSettings.model_fields.keys() - {"kind", "deep_supervision"}
+        shared = {name: getattr(self, name) for name in names}
         return UNetConfig(**shared, upsampling="linear", dropout=self.dropout)
 
 

@@ -55,9 +55,7 @@ def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def reference_ssim(p: np.ndarray, truth: np.ndarray) -> float:
     """Mean over complete windows, from scikit-image."""
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    _, values = structural_similarity(
-        p.astype(np.float64), truth.astype(np.float64), full=True, **settings
-    )
+    _, values = structural_similarity(p.astype(np.float64), truth.astype(np.float64), full=True, **settings)
     return float(values[(slice(5, -5),) * p.ndim].mean())
 
 

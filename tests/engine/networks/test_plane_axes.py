@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.networks.build import Network, build_network, padded_to_legal
 from napari_unet3d.engine.patch_shapes import planned_patches
+
+T = TypeVar("T")
 
 UNET = UNetConfig(dimensions=2, levels=3, filters=3, kernel=(3, (1, 3, 5), 3), strides=((1, 2, 4), 2), neighbours=1)
 EVEN = UNetConfig(dimensions=2, levels=2, filters=3, strides=4, neighbours=1)
@@ -56,7 +59,7 @@ def test_its_description_is_turned_too(axis: str) -> None:
     zyx = (8, 32, 64)
     frame = (zyx[place], *(size for other, size in enumerate(zyx) if other != place))
 
-    def back(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    def back(sizes: Sequence[T]) -> tuple[T, ...]:
         rest = list(sizes[1:])
         rest.insert(place, sizes[0])
         return tuple(rest)
@@ -66,9 +69,9 @@ def test_its_description_is_turned_too(axis: str) -> None:
     assert turned.layer_shapes(zyx) == tuple(back(size) for size in flat.layer_shapes(frame))
     assert turned.operations(zyx) == flat.operations(frame)
     assert [layer.kernel for layer in turned.layers] == [back(layer.kernel) for layer in flat.layers]
-    assert UNET.updated(kernel="auto", strides="auto", plane_axis=axis).for_voxels(
-        VoxelSize(*back((1.0, 4.0, 1.0)), "um")
-    ).stride_per_level[0] == (1, 1, 2)
+    z, y, x = back((1.0, 4.0, 1.0))
+    automatic = UNET.updated(kernel="auto", strides="auto", plane_axis=axis).for_voxels(VoxelSize(z, y, x, "um"))
+    assert automatic.stride_per_level[0] == (1, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_across_all_axes_probabilities_are_averaged(config: NetworkConfig, class
 
     def probabilities(network: Network) -> torch.Tensor:
         with torch.no_grad():
-            logits = network(volume)
+            logits: torch.Tensor = network(volume)
         return logits.sigmoid() if is_sigmoid else logits.softmax(1)
 
     parts = [probabilities(turned_network(config, axis)[1]) for axis in "zyx"]

@@ -123,9 +123,10 @@ def mean_of(passes: Iterable[Tensor], *, is_sigmoid: bool) -> Tensor:
     """Float32 logits of the mean of the probabilities that several logits (B K Z Y X) stand for."""
     wide = (logits.float() for logits in passes)
     if not is_sigmoid:
-        return functools.reduce(torch.logaddexp, (logits.log_softmax(1) for logits in wide))
+        total: Tensor = functools.reduce(torch.logaddexp, (logits.log_softmax(1) for logits in wide))
+        return total
     pairs = (torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)]) for logits in wide)
-    yes, no = functools.reduce(torch.logaddexp, pairs)
+    yes, no = functools.reduce(torch.logaddexp, pairs).unbind()
     return yes - no
 
 
