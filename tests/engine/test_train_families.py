@@ -27,7 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
     "2D": ("unet3plus", {}, FLAT),
     "2.5D": ("unet3plus", {"neighbours": 1}, FLAT),
     "2D across Y": ("unet3plus", {"plane_axis": "y"}, (32, 4, 32)),
-    "2D across all axes": ("unet3plus-ds-cgm", {"plane_axis": "all", "neighbours": 1}, (3, 32, 32)),
+    "2D across all axes, guided": ("unet3plus-ds-cgm", {"plane_axis": "all", "neighbours": 1}, (3, 32, 32)),
     "2D U-Net across all axes": ("unet2d-elu", {"plane_axis": "all"}, (2, 32, 32)),
     "2D, supervised": ("unet3plus-ds", {}, FLAT),
     "2D, guided": ("unet3plus-ds-cgm", {}, FLAT),

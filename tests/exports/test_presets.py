@@ -26,10 +26,10 @@ REDUCED: dict[str, dict[str, Any]] = {
     "unet2d-elu": {"filters": 2, "levels": 2, "dropout": 0.1},
 }
 OTHERS: dict[str, dict[str, Any]] = {
-    "group norm, 3 classes, 2 channels": {"norm": "group", "groups": 2, "classes": 3, "in_channels": 2},
+    "group norm, 3 classes, 2 channels": {"norm": "group", "norm_groups": 2, "classes": 3, "in_channels": 2},
     "instance norm, sigmoid": {"norm": "instance", "classes": 1},
-    "flat kernels": {"kernel": (1, 3, 3), "strides": (1, 2, 2)},
-    "strided, linear": {"pooling": "strided", "upsampling": "linear"},
+    "flat kernels": {"kernel": ((1, 3, 3), 3), "strides": ((1, 2, 2),)},
+    "strided, linear": {"pooling": "convolution", "upsampling": "linear"},
 }
 
 

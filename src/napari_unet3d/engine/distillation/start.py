@@ -72,8 +72,8 @@ def settle_student(
         shared, has_gain = take_over(network, model.network)
         if shared < _LEAST_SHARED:
             raise ConfigError(
-                f"only {shared:.2%} of the student's weights could be taken from the teacher {teacher.name}, the sizes of "
-                "the others differ; use --student-from scratch, or a student with the teacher's filters and fewer levels"
+                f"the student could take only {shared:.2%} of its weights from the teacher {teacher.name}, the others "
+                "having other sizes; use --student-from scratch or the teacher's filters with fewer levels"
             )
         notes = (f"{shared:.0%} of the student's weights are those of the teacher {teacher.name} at the start",)
         is_fresh = not has_gain
