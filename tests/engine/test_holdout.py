@@ -288,3 +288,65 @@ def test_training_labels_of_a_box_are_a_part_of_all() -> None:
 def test_the_margin_is_equally_long_along_every_axis() -> None:
     assert margin_for(VoxelSize(47.5, 4.6, 4.6, "nm")) == (1, 8, 8)
     assert margin_for(VoxelSize(2, 1, 1, "um")) == (4, 8, 8)
+
+
+# --- volumes held out whole -------------------------------------------------------------------------------
+
+
+def whole_second(*planes: tuple[int, int]) -> tuple[Labels, Labels, HoldOut]:
+    first, second = with_planes(*AXIAL), with_planes(*planes)
+    held = HoldOut.choose((first, second), 0.0, np.random.default_rng(0), MARGIN, volumes=(1,))
+    return first, second, held
+
+
+def test_a_volume_held_out_whole_is_scored_whole_and_not_trained_on() -> None:
+    first, second, held = whole_second((0, 5), (1, 20), (2, 30))
+
+    assert held.whole_volumes == (1,)
+    assert np.array_equal(held.training_labels(0), first)
+    assert not held.training_labels(1).any()
+    assert not held.validation_labels(0).any()
+    assert np.array_equal(held.validation_labels(1), second)
+    assert held.slices == ((1, 0, 5), (1, 1, 20), (1, 2, 30))
+    assert held.explain() == (
+        "1 of 2 volumes is held out: the score shown is measured on 3 slices there, for the model trained without "
+        "them, which is the model you get"
+    )
+
+
+def test_strokes_in_a_volume_held_out_whole_stay_held_out() -> None:
+    _, second, held = whole_second((0, 5))
+    second[20] = 1
+    later = held.extended([(1, (slice(20, 21), slice(0, 48), slice(0, 56)))])
+
+    assert later.units == held.units
+    assert not later.training_labels(1).any()
+    assert later.slices == ((1, 0, 5), (1, 0, 20))
+
+
+def test_of_a_dense_volume_an_even_selection_of_planes_is_measured() -> None:
+    dense = np.ones(SHAPE, np.uint8)
+    held = HoldOut.choose((with_planes(*AXIAL), dense), 0.0, np.random.default_rng(0), MARGIN, volumes=(1,))
+
+    indices = [index for volume, axis, index in held.slices if (volume, axis) == (1, 0)]
+    assert len(indices) == len(held.slices) == 24
+    assert (indices[0], indices[-1]) == (0, SHAPE[0] - 1)
+    assert set(np.diff(indices)) == {1, 2}
+
+
+def test_slices_can_be_held_out_beside_a_whole_volume() -> None:
+    labels = (with_planes(*AXIAL), with_planes((0, 5)))
+    held = HoldOut.choose(labels, 0.2, np.random.default_rng(0), MARGIN, volumes=(1,))
+    assert len([unit for unit in held.units if unit.volume == 0]) == held.due == 1
+
+
+def test_a_choice_with_a_whole_volume_survives_its_file() -> None:
+    first, second, held = whole_second((0, 5), (1, 20))
+    again = HoldOut.from_state(json.loads(json.dumps(held.to_state())), (first, second))
+
+    assert again.slices == held.slices
+    assert again.is_of_these_labels
+    second[30] = 2
+    assert again.is_of_these_labels  # whatever is painted there is measured on
+    first[38] = 2
+    assert not again.is_of_these_labels

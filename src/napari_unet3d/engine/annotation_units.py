@@ -117,7 +117,7 @@ def find_units(
     flat = min(labels.shape) > THIN
     planes = painted_planes(annotated) if flat else [np.zeros(n, dtype=bool) for n in annotated.shape]
     units = [
-        AnnotatedUnit(volume, axis, *_slab(labels.shape, axis, origin[axis] + first, origin[axis] + last))
+        AnnotatedUnit(volume, axis, *slab(labels.shape, axis, origin[axis] + first, origin[axis] + last))
         for axis in range(3)
         for first, last in _runs(np.flatnonzero(planes[axis]), next_door(margin, axis))
     ]
@@ -243,7 +243,8 @@ def _pieces(mask: NDArray[np.bool_], margin: Triple) -> list[Box]:
 # --- boxes ------------------------------------------------------------------------------------------------
 
 
-def _slab(shape: Sequence[int], axis: int, first: int, last: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def slab(shape: Sequence[int], axis: int, first: int, last: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Start and stop of the planes `first` to `last` - 1 along an axis of a volume of this shape."""
     start, stop = [0, 0, 0], list(shape)
     start[axis], stop[axis] = first, last
     return (start[0], start[1], start[2]), (stop[0], stop[1], stop[2])

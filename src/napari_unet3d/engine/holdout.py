@@ -18,6 +18,7 @@ from napari_unet3d.engine.annotation_units import (
     next_door,
     share,
     shifted,
+    slab,
     unseen,
 )
 from napari_unet3d.engine.axes import SPATIAL_AXES, VoxelSize
@@ -32,6 +33,7 @@ MIN_UNITS_TO_HOLD_OUT: Final = 5
 
 _IDS: Final = 65536
 _LEAST_LEFT: Final = 0.25  # share of each class's voxels that stays in training
+_MOST_MEASURED: Final = 24  # planes of a volume that is held out whole: a validation should not take minutes
 _NAMED: Final = 3
 
 
@@ -57,7 +59,7 @@ class HoldOut:
     margin
         Z Y X voxels around training annotation that crosses a held-out slice; they are not scored.
     units
-        The held-out units.
+        The held-out units. One that spans a volume holds it out whole, later annotation included.
     seen
         All regions that were decided on, `units` among them.
     count
@@ -78,6 +80,7 @@ class HoldOut:
         fraction: float,
         rng: np.random.Generator,
         margin: Triple = DEFAULT_MARGIN,
+        volumes: Sequence[int] = (),
     ) -> HoldOut:
         """Hold out about `fraction` of the annotated units, none with fewer than `MIN_UNITS_TO_HOLD_OUT`.
 
@@ -95,9 +98,14 @@ class HoldOut:
             Draws the units.
         margin
             Z Y X voxels, each at least 1.
+        volumes
+            Indices of volumes to hold out whole. `fraction` is then of the slices of the others.
         """
-        found = [unit for i, values in enumerate(labels) for unit in find_units(values, margin, volume=i)]
-        start = cls(tuple(labels), fraction, margin, seen=tuple(found), count=len(found))
+        found = [
+            unit for i, values in enumerate(labels) if i not in volumes for unit in find_units(values, margin, volume=i)
+        ]
+        held = tuple(_whole_volume(i, labels[i]) for i in volumes)
+        start = cls(tuple(labels), fraction, margin, units=held, seen=tuple(found), count=len(found))
         shuffled = [found[i] for i in rng.permutation(len(found))]
         return start._with_more(start._in_turn(shuffled))
 
@@ -118,7 +126,8 @@ class HoldOut:
         )
         result = self
         for volume, box in places:
-            result = result._extended_in(volume, box)
+            if volume not in self.whole_volumes:
+                result = result._extended_in(volume, box)
         return result
 
     def _extended_in(self, volume: int, box: Box | None) -> HoldOut:
@@ -140,7 +149,11 @@ class HoldOut:
     @property
     def is_of_these_labels(self) -> bool:
         """Whether `seen` is exactly what is annotated: false for a choice made from other labels."""
-        found = (find_units(labels, self.margin, volume=i) for i, labels in enumerate(self.labels))
+        found = (
+            find_units(labels, self.margin, volume=i)
+            for i, labels in enumerate(self.labels)
+            if i not in self.whole_volumes
+        )
         return {unit for units in found for unit in units} == set(self.seen)
 
     @property
@@ -151,11 +164,30 @@ class HoldOut:
         return max(1, int(self.count * self.fraction + 0.5))
 
     @property
+    def whole_volumes(self) -> tuple[int, ...]:
+        """Indices of the volumes that are held out whole."""
+        return tuple(unit.volume for unit in self.units if self._is_whole(unit))
+
+    @property
+    def measured_units(self) -> tuple[AnnotatedUnit, ...]:
+        """The held-out units to predict for a score.
+
+        Of a volume that is held out whole these are single annotated planes: those painted along their axes, those
+        across Z where its annotation is three-dimensional, and an even selection where there are many.
+        """
+        return tuple(
+            part for unit in self.units for part in (self._planes_of(unit) if self._is_whole(unit) else [unit])
+        )
+
+    @property
     def slices(self) -> tuple[tuple[int, int, int], ...]:
-        """Held-out annotated slices: volume, axis (0 = Z), index; pieces that are no slices are left out."""
+        """Held-out annotated slices: volume, axis (0 = Z), index; pieces that are no slices are left out.
+
+        Of a volume that is held out whole those that are measured on, see `measured_units`.
+        """
         return tuple(
             (unit.volume, unit.axis, index)
-            for unit in self.units
+            for unit in self.measured_units
             if unit.axis is not None
             for index in range(unit.start[unit.axis], unit.stop[unit.axis])
             if self.labels[unit.volume].take(index, axis=unit.axis).any()
@@ -196,6 +228,13 @@ class HoldOut:
     def explain(self) -> str:
         """One sentence on what is held out and what the score then means."""
         found = f"{self.count} annotated slice{'s or pieces' if self.count != 1 else ''} found"
+        if self.whole_volumes:
+            held = len(self.whole_volumes)
+            return (
+                f"{held} of {len(self.labels)} volumes {'are' if held > 1 else 'is'} held out: the score shown is "
+                f"measured on {len(self.measured_units)} slices there, for the model trained without them, which is "
+                "the model you get"
+            )
         if self.fraction <= 0:
             return f"{found}, none held out (validation = 0): all are trained on and no score is shown"
         one_in = f"one in {1 / self.fraction:.3g}"
@@ -241,18 +280,19 @@ class HoldOut:
 
     def _with_more(self, candidates: Sequence[AnnotatedUnit]) -> HoldOut:
         """With those `candidates` held out, in their order, that are due and can be spared."""
-        if len(self.units) >= self.due:
+        held = sum(not self._is_whole(unit) for unit in self.units)
+        if held >= self.due:
             return self
         result = self
         totals = _class_counts(self.labels)
         left = _class_counts([self.training_labels(i) for i in range(len(self.labels))])
         for unit in candidates:
-            if len(result.units) >= self.due:
+            if held >= self.due:
                 break
             after = left - _class_counts([result.training_labels(unit.volume, unit.box)])
             more = replace(result, units=(*result.units, unit))
             if np.all(after >= _LEAST_LEFT * totals) and more._scored(unit).any():
-                result, left = more, after
+                result, left, held = more, after, held + 1
         return result
 
     def _in_turn(self, units: Sequence[AnnotatedUnit]) -> list[AnnotatedUnit]:
@@ -268,6 +308,21 @@ class HoldOut:
             places += [((i + 0.5) / len(group), unit) for i, unit in enumerate(group)]
         return [unit for _, unit in sorted(places, key=lambda place: place[0])]
 
+    def _is_whole(self, unit: AnnotatedUnit) -> bool:
+        # a small volume can be a single piece, which was met and counted
+        return unit not in self.seen and unit == _whole_volume(unit.volume, self.labels[unit.volume])
+
+    def _planes_of(self, whole: AnnotatedUnit) -> list[AnnotatedUnit]:
+        labels, shape = self.labels[whole.volume], whole.stop
+        planes = set()
+        for unit in find_units(labels, self.margin, volume=whole.volume):
+            axis = unit.axis or 0
+            planes |= {(axis, i) for i in range(unit.start[axis], unit.stop[axis]) if labels.take(i, axis=axis).any()}
+        ordered = sorted(planes)
+        chosen = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_MEASURED)).round().astype(int))
+        places = (ordered[i] for i in chosen)
+        return [AnnotatedUnit(whole.volume, axis, *slab(shape, axis, index, index + 1)) for axis, index in places]
+
     def _scored(self, unit: AnnotatedUnit) -> NDArray[np.bool_]:
         """Annotated voxels of a held-out unit that are not near training annotation; the shape of its box."""
         labels = self.labels[unit.volume]
@@ -276,6 +331,8 @@ class HoldOut:
             reach[unit.axis] = next_door(self.margin, unit.axis)
         around = grown(unit.box, reach, labels.shape)
         trained = (self.training_labels(unit.volume, around) != NOT_ANNOTATED).view(np.uint8)
+        if not trained.any():  # as in a volume that is held out whole, where the filter would take long
+            return labels[unit.box] != NOT_ANNOTATED
         near = ndimage.maximum_filter(trained, size=[2 * r + 1 for r in reach], mode="constant", cval=0)
         scored: NDArray[np.bool_] = (labels[unit.box] != NOT_ANNOTATED) & (near[shifted(unit.box, around)] == 0)
         return scored
@@ -303,6 +360,11 @@ def _class_counts(volumes: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[np.
                 found = np.bincount(painted)
                 counts[: found.size] += found
     return counts
+
+
+def _whole_volume(volume: int, labels: NDArray[np.unsignedinteger]) -> AnnotatedUnit:
+    z, y, x = labels.shape
+    return AnnotatedUnit(volume, None, (0, 0, 0), (z, y, x))
 
 
 def _unit_state(unit: AnnotatedUnit) -> UnitState:

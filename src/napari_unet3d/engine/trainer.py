@@ -85,6 +85,8 @@ class Trainer:
         Gives the time in seconds.
     settled
         What the run begins with, where that was settled otherwise than by `training_start.settle`.
+    validation_volumes
+        Indices of volumes to measure on, of which nothing is learnt: instead of held-out slices of the others.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class Trainer:
         started_at: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         settled: TrainingStart | None = None,
+        validation_volumes: Sequence[int] = (),
     ) -> None:
         if resume is not None and (resume.state is None or resume.recipe.record is None):
             raise ConfigError(
@@ -121,7 +124,9 @@ class Trainer:
         self._inbox = inbox or Inbox()
         self._resume = resume
         self._past = resume.recipe.record if resume else record
-        self._start = settled or settle(volumes, network, config, resume or start, self._past, named_classes)
+        self._validation_volumes = tuple(validation_volumes)
+        learnt = [volume for i, volume in enumerate(volumes) if i not in self._validation_volumes]
+        self._start = settled or settle(learnt, network, config, resume or start, self._past, named_classes)
         self._from_weights = start is not None or bool(self._past and self._past.from_weights)
         self._threads = config.threads or (record.threads if record else None)
 
@@ -277,6 +282,7 @@ class Trainer:
                 fit_gain=self._start.is_fresh,
                 hold_out_state=self._past.hold_out if self._past else None,
                 record=self._past,
+                validation_volumes=self._validation_volumes,
             )
         )
 

@@ -147,7 +147,7 @@ class TrainingData:
             yield volume, axis, index, labels
 
     def _add_planes(self, planes: dict[PlaneKey, NDArray[np.unsignedinteger]], volume: int) -> None:
-        units = [unit for unit in self.hold_out.units if unit.volume == volume]
+        units = [unit for unit in self.hold_out.measured_units if unit.volume == volume]
         labels = self.hold_out.validation_labels(volume) if units else self._labels[volume]
         for unit in units:
             axis = 0 if unit.axis is None else unit.axis

@@ -98,6 +98,7 @@ def prepare_data(
     fit_gain: bool,
     hold_out_state: HoldOutState | None = None,
     record: RunRecord | None = None,
+    validation_volumes: Sequence[int] = (),
     make_data: Callable[..., TrainingData] = TrainingData,
 ) -> Generator[Event, None, Prepared]:
     """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
@@ -110,6 +111,8 @@ def prepare_data(
         A hold-out to go on with, as `HoldOut.to_state` gives it.
     record
         A run to repeat or to go on with, with its batch size.
+    validation_volumes
+        Indices of volumes that are held out whole; of the others nothing is held out then.
     make_data
         Takes what `TrainingData` takes.
     """
@@ -118,7 +121,8 @@ def prepare_data(
         hold_out = HoldOut.from_state(hold_out_state, labels).extended()
     else:
         margin = margin_for(volumes[0].image.voxel_size)
-        hold_out = HoldOut.choose(labels, config.validation, rng, margin)
+        fraction = 0.0 if validation_volumes else config.validation
+        hold_out = HoldOut.choose(labels, fraction, rng, margin, validation_volumes)
     if fit_gain:
         _fit_gain(network, volumes, normalization)
     sources = _open_sources(volumes, network, normalization, device, dtype)
