@@ -16,6 +16,7 @@ painted teaches nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,7 +29,12 @@ from napari_unet3d.engine.volume import IGNORE_INDEX
 _WELL = 0.25  # of the widest slice through a block
 
 
-def presence_loss(presence: Tensor, target: Tensor, network: UNet3PlusConfig) -> Tensor:
+def presence_loss(
+    presence: Tensor,
+    target: Tensor,
+    network: UNet3PlusConfig,
+    summed: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Binary cross-entropy of the presence of classes (Huang et al. 2020, section 2.3), over what is known.
 
     Parameters
@@ -40,6 +46,8 @@ def presence_loss(presence: Tensor, target: Tensor, network: UNet3PlusConfig) ->
         `presence`.
     network
         Its classes K, head and dimensions.
+    summed
+        As of `Loss`.
 
     Returns
     -------
@@ -60,9 +68,11 @@ def presence_loss(presence: Tensor, target: Tensor, network: UNet3PlusConfig) ->
     asked = torch.where(is_present, found, known[:, None])  # B K V
     most = logits.flatten(2).masked_fill(~asked, -math.inf).amax(2)  # B K
     counts = asked.any(2)
-    if not counts.any():
-        return logits.new_zeros(())
-    return F.binary_cross_entropy_with_logits(most[counts], is_present[:, :, 0][counts].to(most))
+    truth = is_present[:, :, 0][counts].to(most)
+    losses = F.binary_cross_entropy_with_logits(most[counts], truth, reduction="none").float()
+    sums = torch.stack([losses.sum(), counts.sum().to(losses)])
+    loss, pairs = (sums if summed is None else summed(sums)).unbind()
+    return loss / pairs.clamp(min=1)
 
 
 def _blocks(target: Tensor, grid: torch.Size) -> Tensor:

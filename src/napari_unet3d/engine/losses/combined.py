@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -64,7 +64,13 @@ class Loss(nn.Module):
         self.head = head
         self.weights = dict.fromkeys(terms, 1.0) if weights is None else dict(weights)
 
-    def forward(self, outputs: Sequence[Tensor], target: Tensor, weight: Tensor | None = None) -> LossValue:
+    def forward(
+        self,
+        outputs: Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None = None,
+        summed: Callable[[Tensor], Tensor] | None = None,
+    ) -> LossValue:
         """Loss of a network's outputs.
 
         The output at place j weighs ``2^-j``, divided by the sum of these weights. Where nothing is annotated
@@ -82,6 +88,9 @@ class Loss(nn.Module):
             `pooled_voxels`.
         weight
             B Z Y X: weight of each voxel, at least 0, multiplied by that of its class; None for 1.
+        summed
+            Adds a vector up over all processes that hold a part of the batch: the loss is then that of the whole
+            batch. None where this is all of it.
 
         Raises
         ------
@@ -93,15 +102,20 @@ class Loss(nn.Module):
         shares = [0.5**place for place in range(len(outputs))]
         values: dict[str, Tensor] = {}
         with torch.autocast(target.device.type, enabled=False):
-            for share, output, stride in zip(shares, outputs, strides, strict=True):
-                for name, value in self._values(output, target, weight, stride):
+            pairs = zip(outputs, strides, strict=True)
+            sums = [found for output, stride in pairs for found in self._sums(output, target, weight, stride)]
+            totals = iter(sums if summed is None else _of_all(sums, summed))
+            for share in shares:
+                for name, term in self._named_terms():
+                    value = self.weights[name] * term.value(next(totals))
                     values[name] = values.get(name, 0) + share / sum(shares) * value
             return LossValue(torch.stack(list(values.values())).sum(), values)
 
-    def _values(
-        self, output: Tensor, target: Tensor, weight: Tensor | None, stride: Sequence[int]
-    ) -> list[tuple[str, Tensor]]:
-        """The terms of one output, by name."""
+    def _named_terms(self) -> list[tuple[str, Term]]:
+        return [(name, cast(Term, term)) for name, term in self.terms.items()]
+
+    def _sums(self, output: Tensor, target: Tensor, weight: Tensor | None, stride: Sequence[int]) -> list[Tensor]:
+        """The sums of every term for one output."""
         extent = [size * step for size, step in zip(output.shape[2:], stride, strict=True)]
         voxels = annotated_voxels(
             centred(target, extent, IGNORE_INDEX), None if weight is None else centred(weight, extent, 0)
@@ -109,8 +123,7 @@ class Loss(nn.Module):
         if max(stride) > 1:
             voxels = pooled_voxels(voxels, extent, stride, label_count(output.shape[1], self.head))
         said = verdict(output, voxels, self.head)
-        terms = [(name, cast(Term, term)) for name, term in self.terms.items()]
-        return [(name, self.weights[name] * term.value(term.sums(said))) for name, term in terms]
+        return [term.sums(said) for _, term in self._named_terms()]
 
 
 def build_loss(
@@ -133,6 +146,13 @@ def build_loss(
     """
     terms = {name: _term(name, config, class_weights) for name in config.loss_terms}
     return Loss(terms, strides, head, config.loss_terms)
+
+
+def _of_all(sums: Sequence[Tensor], summed: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Sums over all processes, in one message."""
+    flat = summed(torch.cat([values.flatten() for values in sums]))
+    parts = flat.split([values.numel() for values in sums])
+    return [part.view(values.shape) for part, values in zip(parts, sums, strict=True)]
 
 
 def _term(name: str, config: TrainConfig, class_weights: Sequence[float] | None) -> Term:

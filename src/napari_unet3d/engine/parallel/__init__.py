@@ -1,0 +1,1 @@
+"""Training in several processes, which hold the same weights and share every batch."""
