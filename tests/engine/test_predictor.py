@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import PredictConfig, Recipe, Triple, UNetConfig
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import DataError, DeviceError
@@ -54,6 +55,7 @@ class Model:
     label_ids: tuple[int, ...] = (1, 2, 3)
     spatial_dims: int = 3
     normalization: AsTheyAre = field(default_factory=AsTheyAre)
+    voxel_size: VoxelSize = field(default_factory=VoxelSize)
 
     @property
     def recipe(self) -> Recipe:

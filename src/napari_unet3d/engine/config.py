@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.errors import ConfigError
+from napari_unet3d.engine.errors import ConfigError, UNet3dError
 
 PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
 PositiveFloat: TypeAlias = Annotated[float, Field(gt=0)]
@@ -445,6 +445,22 @@ class NormalizeConfig(Config):
     """Lower percentile (percent) or lower end of the window (grey value)."""
     high: float = 99.0
     """Upper percentile (percent) or upper end of the window (grey value)."""
+    voxel_size: str | None = None
+    """Voxel size that the network works at, Z,Y,X[unit] such as 1,1,1mm: images are resampled to it, and results
+    back to the voxels of the image. Without a unit that of the image; empty: as the images are."""
+
+    @property
+    def size(self) -> VoxelSize | None:
+        """`voxel_size` as the engine's type."""
+        return None if self.voxel_size is None else VoxelSize.parse(self.voxel_size)
+
+    @model_validator(mode="after")
+    def _check_voxel_size(self) -> Self:
+        try:
+            _ = self.size
+        except UNet3dError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -549,7 +565,16 @@ class TrainConfig(Config):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic. auto: what a short trial on the machine finds fastest."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """auto, cpu, cuda, cuda:N, mps, or several GPUs: cuda:0,cuda:1 or cuda:all."""
+    processes: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes that share every batch, one for each GPU. Empty: one for each device named."""
+    sync_batch_norm: bool = False
+    """Batch normalisation over the patches of all processes (GPUs only), not of each by itself."""
+    compile: bool = False
+    """Compile the network (torch.compile): takes a minute or more at first, then steps are faster on GPUs."""
+    resident: Literal["auto", "device", "host", "off"] = "auto"
+    """Where the volume lies during training, with its features: in the memory of the device or in that of the computer
+    (host). off: features are computed anew for every patch. auto: the first of these that has room."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; empty: what PyTorch chooses."""
     random_state: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -664,7 +689,9 @@ class RunRecord(Config):
     seconds: float
     """Wall time of the run."""
     device: str
-    """Where it ran."""
+    """Where it ran; the first process's device."""
+    processes: int = 1
+    """Processes that shared the batches."""
     precision: Literal["float32", "bfloat16", "float16"]
     """Arithmetic it began with."""
     precision_changes: tuple[tuple[int, Literal["float32", "bfloat16", "float16"]], ...] = ()

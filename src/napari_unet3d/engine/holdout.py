@@ -332,7 +332,8 @@ class HoldOut:
         around = grown(unit.box, reach, labels.shape)
         trained = (self.training_labels(unit.volume, around) != NOT_ANNOTATED).view(np.uint8)
         if not trained.any():  # as in a volume that is held out whole, where the filter would take long
-            return labels[unit.box] != NOT_ANNOTATED
+            annotated: NDArray[np.bool_] = labels[unit.box] != NOT_ANNOTATED
+            return annotated
         near = ndimage.maximum_filter(trained, size=[2 * r + 1 for r in reach], mode="constant", cval=0)
         scored: NDArray[np.bool_] = (labels[unit.box] != NOT_ANNOTATED) & (near[shifted(unit.box, around)] == 0)
         return scored

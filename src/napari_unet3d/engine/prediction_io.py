@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import Recipe
 from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.heads import Head
@@ -43,6 +44,11 @@ class Predictable(Protocol):
     @property
     def label_ids(self) -> tuple[int, ...]:
         """Label id of each class, as many as ``recipe.network.label_count``."""
+        ...
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """The one it works at, where ``recipe.train.normalize.voxel_size`` asks for one."""
         ...
 
     @property

@@ -48,6 +48,7 @@ from napari_unet3d.engine.progress import (
     Note,
     Started,
 )
+from napari_unet3d.engine.resampled_prediction import run_resampled, working_size
 from napari_unet3d.engine.tile_network import TileNetwork, is_out_of_memory
 from napari_unet3d.engine.tile_planning import plan_tile
 from napari_unet3d.engine.tiling import Footprint, TileGrid, whole
@@ -98,6 +99,9 @@ class Predictor:
     ) -> Generator[Event, None, None]:
         """Predict, telling what happens.
 
+        Where the model works at another voxel size than that of the image, the image is resampled to it block by
+        block, and the results back to the voxels of the image.
+
         Parameters
         ----------
         image
@@ -121,7 +125,8 @@ class Predictor:
         Raises
         ------
         DataError
-            If the image has not the model's channels or dimensions, or the network gives NaN.
+            If the image has not the model's channels or dimensions, or no voxel size though the model works at one,
+            or the network gives NaN.
         ConfigError
             If `memory` is too small for any tile or the halo leaves nothing of the tile.
         DeviceError
@@ -129,6 +134,32 @@ class Predictor:
         """
         check_image(self._model, image)
         box = box or whole(image.shape)
+        target = working_size(self._model, image)
+        if target is None:
+            yield from self._run(image, outputs, inbox, start_at, box)
+            return
+        yield Note(f"{image.name} is resampled from {image.voxel_size} to {target}, and the result back")
+        yield from run_resampled(
+            self._run,
+            self._model,
+            image,
+            target,
+            outputs,
+            background_as_zero=self._config.background_as_zero,
+            box=box,
+            inbox=inbox,
+            start_at=start_at,
+        )
+
+    def _run(
+        self,
+        image: Volume,
+        outputs: PredictionOutputs,
+        inbox: Inbox | None,
+        start_at: tuple[int, int] | None,
+        box: Box,
+    ) -> Generator[Event, None, None]:
+        """Predict an image as it is."""
         tile = self._plan(image, box)
         yield Started(
             device=str(self._device),

@@ -226,6 +226,7 @@ class _ActivityModel:
         self.recipe = Recipe(network=model.recipe.network.updated(classes=1, head="softmax", deep_supervision=False))
         self.normalization = model.normalization
         self.label_ids = (1, 2)
+        self.voxel_size = model.voxel_size
         self.spatial_dims = model.spatial_dims
         self.in_channels = model.in_channels
         self.network = copy.deepcopy(model.network)
