@@ -39,7 +39,7 @@ def make(preset: str = "fast", spatial_dims: int = 3, **overrides: Any) -> Train
         network=network,
         recipe=Recipe(network=config, train=TrainConfig(steps=1)),
         normalization=Normalization(channels=(channel,) * config.in_channels),
-        classes=default_classes(range(1, 1 + max(2, config.classes))),
+        classes=default_classes(range(1, 1 + config.label_count)),
         voxel_size=VoxelSize(2.0, 0.5, 0.5, "um"),
         spatial_dims=spatial_dims,
     )

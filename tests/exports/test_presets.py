@@ -30,6 +30,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "instance norm, sigmoid": {"norm": "instance", "classes": 1},
     "flat kernels": {"kernel": ((1, 3, 3), 3), "strides": ((1, 2, 2),)},
     "strided, linear": {"pooling": "convolution", "upsampling": "linear"},
+    "a sigmoid for each of three structures": {"head": "sigmoid", "classes": 3},
+    "planes across X with their neighbours": {"dimensions": 2, "plane_axis": "x", "neighbours": 1, "filters": 2},
+    "planes across all axes": {"dimensions": 2, "plane_axis": "all", "filters": 2},
 }
 
 

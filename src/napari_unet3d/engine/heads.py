@@ -18,8 +18,15 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from napari_unet3d.engine.config import NetworkConfig
+
 Head: TypeAlias = Literal["softmax", "sigmoid"]
 """As in ``NetworkConfig.head``."""
+
+
+def is_sigmoid(network: NetworkConfig) -> bool:
+    """Whether every output channel of a network is a decision of its own, through the logistic function."""
+    return network.head == "sigmoid" or network.classes == 1
 
 
 def class_logits(logits: Tensor, head: Head) -> Tensor:

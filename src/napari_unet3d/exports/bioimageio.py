@@ -21,11 +21,12 @@ from scipy.special import expit, softmax
 
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import Config
+from napari_unet3d.engine.heads import is_sigmoid
 from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.exports.cover import cover_png
 from napari_unet3d.exports.documentation import documentation
-from napari_unet3d.exports.grey_network import folded, legal_sizes, sample_shape
+from napari_unet3d.exports.grey_network import folded, legal_sizes, sample_shape, space_axes
 from napari_unet3d.exports.runtime import PACKAGE_WEIGHTS, ExportedModel
 from napari_unet3d.exports.sample import classes_of, scores_of
 
@@ -91,14 +92,14 @@ def to_package(
         What a person says about it.
     """
     logits = scores_of(exported, grey)
-    values = expit(logits) if len(logits) == 1 else softmax(logits, 0)
     network = model.recipe.network
+    values = expit(logits) if is_sigmoid(network) else softmax(logits, 0)
     colours = [entry.colour for entry in model.classes]
     files = {
         PACKAGE_WEIGHTS: weights.SerializeToString(),
         _TEST_INPUT: _npy(folded(network, exported.normalization.apply(grey)[None])),
         _TEST_OUTPUT: _npy(folded(network, values[None].astype(np.float32))),
-        _COVER: cover_png(grey[0], classes_of(logits), colours),
+        _COVER: cover_png(grey[0], classes_of(logits, network.head), colours),
         _DOCUMENTATION: documentation(model, about.description).encode(),
     }
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -159,15 +160,15 @@ def _input(model: TrainedModel) -> dict[str, Any]:
 
 
 def _output(model: TrainedModel) -> dict[str, Any]:
-    is_binary = model.recipe.network.classes == 1
-    classes = model.classes[1:] if is_binary else model.classes
+    told_apart = is_sigmoid(model.recipe.network)
+    classes = model.classes[1:] if told_apart else model.classes  # no channel for the background
     channels = [_identifier(entry) for entry in classes]
     return {
         "id": "probabilities",
         "description": "probability of " + ", ".join(f"{entry.name} (id {entry.id})" for entry in classes),
         "axes": [{"type": "batch"}, {"type": "channel", "channel_names": channels}, *_space(model, is_input=False)],
         "data": {"type": "float32", "range": [0.0, 1.0]},
-        "postprocessing": [{"id": "sigmoid"} if is_binary else {"id": "softmax", "kwargs": {"axis": "channel"}}],
+        "postprocessing": [{"id": "sigmoid"} if told_apart else {"id": "softmax", "kwargs": {"axis": "channel"}}],
     }
 
 
@@ -179,7 +180,7 @@ def _space(model: TrainedModel, is_input: bool) -> list[dict[str, Any]]:
     least = sample_shape(network)
     unit = _UNITS.get(model.voxel_size.unit)
     axes = []
-    for axis in range(3 - network.dimensions, 3):
+    for axis in space_axes(network):
         described: dict[str, Any] = {"type": "space", "id": "zyx"[axis], "scale": float(model.voxel_size.zyx[axis])}
         if unit:
             described["unit"] = unit

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from napari_unet3d.engine.describe import describe
+from napari_unet3d.engine.heads import is_sigmoid
 from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.exports.grey_network import space_axes
 
 
 def documentation(model: TrainedModel, description: str) -> str:
     """Markdown: what the model does, what it was trained on, how good it was found to be, how to use it."""
     network, record = model.recipe.network, model.recipe.record
     facts = describe(network)
-    axes = "B C Z Y X" if network.dimensions == 3 else "B C Y X"
+    axes = " ".join(["B", "C", *("ZYX"[axis] for axis in space_axes(network))])
+    told_apart = is_sigmoid(network)
     lines = [
         f"# {network.dimensions}D {network.kind}",
         "",
@@ -21,9 +24,10 @@ def documentation(model: TrainedModel, description: str) -> str:
         "| output channel | id in labels | class |",
         "|---|---|---|",
     ]
-    first = 1 if network.classes == 1 else 0
-    for channel, entry in enumerate(model.classes[first:]):
+    for channel, entry in enumerate(model.classes[1:] if told_apart else model.classes):
         lines.append(f"| {channel} | {entry.id} | {_cell(entry.name)} |")
+    if told_apart:
+        lines += ["", _background(model)]
     lines += [
         "",
         "## Input and output",
@@ -34,7 +38,7 @@ def documentation(model: TrainedModel, description: str) -> str:
         f"Sizes (Z Y X): multiples of {_sizes(facts.total_stride)}, plus "
         f"{_sizes([a - b for a, b in zip(facts.legal_shape((1, 1, 1)), facts.total_stride, strict=True)])}. "
         f"Receptive field: {_sizes(facts.receptive_field)} voxels.",
-        f"Output of the graph: logits. After the {'sigmoid' if network.classes == 1 else 'softmax over channels'}: "
+        f"Output of the graph: logits. After the {'sigmoid' if told_apart else 'softmax over channels'}: "
         "probabilities.",
         "",
         "## Training and validation",
@@ -65,6 +69,14 @@ def documentation(model: TrainedModel, description: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _background(model: TrainedModel) -> str:
+    """What has no channel."""
+    first = model.classes[0]
+    each = "Each structure is told by itself: their probabilities need not sum to 1. " if len(model.classes) > 2 else ""
+    none = f"is {_cell(first.name)} (id {first.id}), which has no channel."
+    return f"{each}A voxel where no probability is above 0.5 {none}"
 
 
 def _cell(text: str) -> str:

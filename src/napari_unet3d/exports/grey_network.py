@@ -1,6 +1,6 @@
 """A model as one graph: from grey values to logits, normalisation and fixed features included.
 
-Shapes: B C Z Y X for three-dimensional networks, B C Y X for two-dimensional ones.
+Shapes: B C Z Y X; B C Y X for networks that see every plane by itself (`is_planar`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,21 @@ OUTPUT: Final = "logits"
 _FLOAT32: Final = np.finfo(np.float32)
 
 
+def is_planar(network: NetworkConfig) -> bool:
+    """Whether planes across Z go through a network one by one, so that its graph need not know of volumes."""
+    return network.dimensions == 2 and network.neighbours == 0 and network.plane_axis == "z"
+
+
+def space_axes(network: NetworkConfig) -> range:
+    """Spatial axes (0 = Z) of what its graph takes."""
+    return range(1 if is_planar(network) else 0, 3)
+
+
 class GreyNetwork(nn.Module):
     """Normalisation and network in one.
 
     ``forward``: float32 grey values B C Z Y X (B C Y X) of a legal size -> logits B K Z' Y' X' (B K Y' X').
-    NaN and infinite grey values count as the channel's fill value. One channel of logits means a sigmoid.
+    NaN and infinite grey values count as the channel's fill value. What the logits mean is told in `engine.heads`.
 
     Parameters
     ----------
@@ -45,7 +55,7 @@ class GreyNetwork(nn.Module):
         self.low: Tensor
         self.high: Tensor
         self.fill: Tensor
-        ones = (1,) * model.recipe.network.dimensions
+        ones = (1,) * len(space_axes(model.recipe.network))
         for name in ("offset", "factor", "low", "high", "fill"):
             values = [getattr(channel, name) for channel in model.normalization.channels]
             limited = np.clip(values, _FLOAT32.min, _FLOAT32.max).astype(np.float32)
@@ -69,15 +79,15 @@ class GreyValues:
 
 
 def folded(network: NetworkConfig, volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """B C Z Y X as the exported network of that configuration takes it: 2D networks see planes B*Z C Y X."""
-    if network.dimensions == 3:
+    """B C Z Y X as the exported network of that configuration takes it: planar ones take planes B*Z C Y X."""
+    if not is_planar(network):
         return volume
     return np.ascontiguousarray(volume.swapaxes(1, 2).reshape(-1, volume.shape[1], *volume.shape[3:]))
 
 
 def unfolded(network: NetworkConfig, output: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
     """What the exported network gave for `batch` volumes, as B K Z Y X."""
-    if network.dimensions == 3:
+    if not is_planar(network):
         return output
     planes = output.reshape(batch, -1, *output.shape[1:])  # B Z K Y X
     return planes.swapaxes(1, 2)
@@ -102,7 +112,7 @@ def dynamic_shapes(network: NetworkConfig) -> tuple[Tensor, dict[int, Any]]:
     smallest, step = legal_sizes(network)
     sizes = [2, network.in_channels]
     axes: dict[int, Any] = {0: Dim("batch")}
-    for axis in range(3 - network.dimensions, 3):
+    for axis in space_axes(network):
         count: Any = Dim(f"n{'zyx'[axis]}")
         rest = smallest[axis] - step[axis]
         scaled = step[axis] * count if step[axis] > 1 else count
@@ -118,9 +128,9 @@ def sample_shape(network: NetworkConfig) -> Triple:
     """Z Y X of a small legal input whose output still has voxels when the halo is dropped."""
     footprint = Footprint.of(network)
     wanted = [halo * 2 + step for halo, step in zip(footprint.wanted_halo, footprint.stride, strict=True)]
-    plane = 1 if network.dimensions == 2 else 16
-    z, y, x = (max(least, size) for least, size in zip((plane, 32, 32), wanted, strict=True))
-    return describe(network).legal_shape((plane if network.dimensions == 2 else z, y, x))
+    depth = 1 if is_planar(network) else 16
+    z, y, x = (max(least, size) for least, size in zip((depth, 32, 32), wanted, strict=True))
+    return describe(network).legal_shape((z, y, x))
 
 
 def synthetic_grey(normalization: Normalization, shape: Sequence[int]) -> NDArray[np.float64]:

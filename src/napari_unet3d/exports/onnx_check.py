@@ -13,7 +13,7 @@ from typing import Any, Final
 from napari_unet3d.engine.errors import ModelFileError
 from napari_unet3d.engine.model_header import HEADER_KEY, ModelHeader
 from napari_unet3d.exports.dependencies import require
-from napari_unet3d.exports.grey_network import INPUT, OUTPUT
+from napari_unet3d.exports.grey_network import INPUT, OUTPUT, space_axes
 from napari_unet3d.exports.onnx_export import CHECKSUM_KEY, LARGEST_FILE, checksum
 
 _DOMAINS: Final = ("", "ai.onnx")
@@ -101,7 +101,7 @@ def _check_network(path: Path, proto: Any, header: ModelHeader) -> None:
     """Refuse a graph that is not that of the header's network."""
     network = header.recipe.network
     ends = [(end.name, _shape(end)) for end in (*proto.graph.input, *proto.graph.output)]
-    free = [None] * network.dimensions
+    free = [None] * len(space_axes(network))
     if ends != [(INPUT, [None, network.in_channels, *free]), (OUTPUT, [None, network.classes, *free])]:
         raise ModelFileError(f"{path} is damaged: inputs and outputs do not fit its network; export the model again")
 

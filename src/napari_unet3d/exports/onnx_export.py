@@ -23,9 +23,9 @@ _PURPOSE: Final = "exporting to ONNX"
 def to_onnx(model: TrainedModel) -> Any:
     """A model as an ``onnx.ModelProto``.
 
-    Input ``grey``: float32 B C Z Y X (two-dimensional networks: B C Y X) grey values as they are in the image.
-    Output ``logits``: float32 B K Z Y X (B K Y X). Batch and spatial sizes are free; the spatial ones must be legal
-    (see `legal_sizes`). The metadata hold the header of model files and a checksum of the weights.
+    Input ``grey``: float32 B C Z Y X (planar networks: B C Y X) grey values as they are in the image.
+    Output ``logits``: float32 B K Z Y X (B K Y X), see `engine.heads`. Batch and spatial sizes are free; the spatial
+    ones must be legal (see `legal_sizes`). The metadata hold the header of model files and a checksum of the weights.
 
     Raises
     ------

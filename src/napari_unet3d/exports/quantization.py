@@ -29,7 +29,7 @@ from napari_unet3d.engine.predictor import Predictor
 from napari_unet3d.engine.tiling import Footprint, TileGrid
 from napari_unet3d.engine.volume import Volume
 from napari_unet3d.exports.dependencies import quiet_libraries, require
-from napari_unet3d.exports.grey_network import INPUT, folded, sample_shape, synthetic_grey
+from napari_unet3d.exports.grey_network import INPUT, folded, is_planar, sample_shape, synthetic_grey
 from napari_unet3d.exports.onnx_export import described
 from napari_unet3d.exports.runtime import ExportedModel, from_onnx
 from napari_unet3d.exports.sample import scores_of
@@ -235,8 +235,9 @@ def _labels(model: ExportedModel, image: Volume) -> NDArray[np.uint16]:
 def _seconds(models: Sequence[ExportedModel], header: ModelHeader) -> list[float]:
     """Best seconds of each model for one tile; in turns, so that a busy moment of the machine hits both."""
     network = header.recipe.network
-    side = round(math.sqrt(_TIMED_VOXELS)) if network.dimensions == 2 else round(math.cbrt(_TIMED_VOXELS))
-    shape = describe(network).legal_shape((1 if network.dimensions == 2 else side, side, side))
+    planar = is_planar(network)
+    side = round(math.sqrt(_TIMED_VOXELS) if planar else math.cbrt(_TIMED_VOXELS))
+    shape = describe(network).legal_shape((1 if planar else side, side, side))
     grey = synthetic_grey(header.normalization, shape)
     best = [math.inf] * len(models)
     for repeat in range(1 + _REPEATS):

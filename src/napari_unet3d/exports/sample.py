@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_unet3d.engine.errors import ExportError
+from napari_unet3d.engine.heads import Head, class_logits
 from napari_unet3d.engine.prediction_io import Predictable, check_image
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.volume import Volume
@@ -46,9 +47,9 @@ def scores_of(model: Predictable, grey: NDArray[Any]) -> NDArray[np.float32]:
     return logits
 
 
-def classes_of(logits: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Z Y X class indices for K Z Y X logits; of one channel, whether it is positive."""
-    classes: NDArray[np.intp] = (logits[0] > 0).astype(np.intp) if len(logits) == 1 else logits.argmax(0)
+def classes_of(logits: NDArray[np.float32], head: Head) -> NDArray[np.intp]:
+    """Z Y X class indices for the K Z Y X output of a network."""
+    classes: NDArray[np.intp] = class_logits(torch.from_numpy(logits), head).argmax(0).numpy()
     return classes
 
 
@@ -60,7 +61,9 @@ def check_same(model: TrainedModel, exported: Predictable, grey: NDArray[Any]) -
     ExportError
         If it is below `LEAST_AGREEMENT`.
     """
-    same = float(np.mean(classes_of(scores_of(model, grey)) == classes_of(scores_of(exported, grey))))
+    head = model.recipe.network.head
+    own, other = (classes_of(scores_of(one, grey), head) for one in (model, exported))
+    same = float(np.mean(own == other))
     if same < LEAST_AGREEMENT:
         raise ExportError(
             f"the exported model labels only {same:.2%} of the voxels as the model does: its grey values are too far "

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.suggest.cells import CellGrid
 from napari_unet3d.engine.uncertainty import entropy
@@ -27,6 +28,9 @@ class Evidence:
         Over the volume.
     class_weights
         K, one for each class, at least 0.
+    head
+        Where the probabilities come from. Those of a sigmoid head are divided by their sum before the weights of the
+        classes are averaged with them.
 
     Attributes
     ----------
@@ -44,8 +48,15 @@ class Evidence:
         For Z, Y and X: number of voxels looked at, plane by plane.
     """
 
-    def __init__(self, labels: NDArray[np.unsignedinteger], grid: CellGrid, class_weights: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        labels: NDArray[np.unsignedinteger],
+        grid: CellGrid,
+        class_weights: NDArray[np.float64],
+        head: Head = "softmax",
+    ) -> None:
         self.grid = grid
+        self._head = head
         self._labels = labels
         self._weights = class_weights.astype(np.float32)
         self.annotated = np.zeros(grid.shape, np.float32)
@@ -63,7 +74,9 @@ class Evidence:
         """Take in K Z Y X probabilities of the box ``index[-3:]``; each voxel of the volume at most once."""
         z, y, x = index[-3:]
         box: Box = (z, y, x)
-        unsure = entropy(torch.from_numpy(probabilities), 0).numpy() * (self._labels[box] == NOT_ANNOTATED)
+        unsure = entropy(torch.from_numpy(probabilities), 0, self._head).numpy() * (self._labels[box] == NOT_ANNOTATED)
+        if self._head == "sigmoid":
+            unsure = unsure / probabilities.sum(axis=0)
         total = np.zeros(unsure.shape, np.float32)
         for k, (weight, share) in enumerate(zip(self._weights, probabilities, strict=True)):
             mass = weight * share * unsure

@@ -85,7 +85,7 @@ def suggest_slices(
     weights = class_weights(model.label_ids, volume.labels, iou, classes)
     image = volume.image
     grid = CellGrid.over(image.shape, image.voxel_size)
-    evidence = Evidence(volume.labels, grid, weights)
+    evidence = Evidence(volume.labels, grid, weights, model.recipe.network.head)
     finished = yield from _look(Predictor(model, config), volume, evidence, inbox, most_voxels)
     if finished.reason == "stopped":
         yield finished
