@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_unet3d.io._paths import FORMATS, file_suffix
+from napari_unet3d.io.class_names import class_names
 from napari_unet3d.io.label_export import export_labels
 from napari_unet3d.io.layer_geometry import volume_of_layer, without_extra_axes
 
@@ -59,18 +60,6 @@ def save_layer(path: str, data: Any, meta: Mapping[str, Any], suffix: str) -> li
     volume, time = volume_of_layer(labels.shape, meta, str(meta.get("name") or "the layer"))
     labels = without_extra_axes(labels, meta)
     return [str(export_labels(labels, target, volume, classes=class_names(meta), time=time))]
-
-
-def class_names(meta: Mapping[str, Any]) -> dict[int, str]:
-    """Names of label ids from the features table of a layer; empty where it has none."""
-    features = meta.get("features")
-    columns = {str(name).lower(): name for name in features} if features is not None else {}
-    names = columns.get("class", columns.get("name"))
-    if features is None or "index" not in columns or names is None:
-        return {}
-    table = zip(features[columns["index"]], features[names], strict=True)
-    # the table of a napari layer may hold a row for 0, and gaps
-    return {int(i): str(name) for i, name in table if i == i and int(i) > 0 and isinstance(name, str) and name}
 
 
 def _is_multiscale(data: Any) -> bool:

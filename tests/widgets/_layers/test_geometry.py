@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Image, Labels
 
-from napari_unet3d.widgets._layers.geometry import geometry_of, new_axes, new_shape
+from napari_unet3d.widgets._layers.geometry import AXES_KEY, geometry_of, new_axes, new_shape
 from napari_unet3d.widgets._layers.image import GEOMETRY_KEY, ImageChoice
 from napari_unet3d.widgets._layers.world import world_matrix
 
@@ -134,4 +134,7 @@ def test_time_mixed_with_space_goes_into_the_affine() -> None:
 
 def test_place_in_the_file_goes_along() -> None:
     image = Image(np.zeros((5, 6, 7)), metadata={GEOMETRY_KEY: {"shape": (1, 1, 1)}, "other": 1})
-    assert geometry_of(ImageChoice((image,), "ZYX"))["metadata"] == {GEOMETRY_KEY: {"shape": (1, 1, 1)}}
+    assert geometry_of(ImageChoice((image,), "ZYX"))["metadata"] == {
+        GEOMETRY_KEY: {"shape": (1, 1, 1)},
+        AXES_KEY: "ZYX",
+    }

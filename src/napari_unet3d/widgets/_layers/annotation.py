@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.engine.errors import DataError
-from napari_unet3d.engine.volume import NOT_ANNOTATED
-from napari_unet3d.widgets._layers.axes import data_shape
+from napari_unet3d.engine.volume import NOT_ANNOTATED, LazyArray
 from napari_unet3d.widgets._layers.boxes import NdBox
 from napari_unet3d.widgets._layers.classes import ClassLike, apply_classes, dtype_for
 from napari_unet3d.widgets._layers.frame import Frame
@@ -22,25 +21,42 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 NAME: Final = "annotation"
+OWN_KEY: Final = "napari_unet3d_annotation"
+"""Of the metadata of annotation layers that were made here, so that their colours may follow the classes."""
+
 _OPACITY: Final = 0.6
 _VOXELS_AT_ONCE: Final = 1 << 22
 
 
-def new_annotation(viewer: ViewerModel, choice: ImageChoice, classes: Sequence[ClassLike]) -> Labels:
-    """Add an empty annotation layer over the image, ready to paint the first structure.
+def new_annotation(
+    viewer: ViewerModel,
+    choice: ImageChoice,
+    classes: Sequence[ClassLike],
+    labels: NDArray[np.unsignedinteger] | None = None,
+) -> Labels:
+    """Add an annotation layer over the image, ready to paint the first structure.
 
     The first structure is the second class, for the first is the background; with one class it is that one.
+
+    Parameters
+    ----------
+    viewer, choice, classes
+        Where, over which image, in which colours.
+    labels
+        What is painted in it already: Z Y X, for several time points T Z Y X; not kept. By default nothing.
 
     Raises
     ------
     DataError
-        If a class id does not fit into 16 bits.
+        If a class id does not fit into 16 bits, or the labels do not have the shape of the image.
     """
     from napari.layers import Labels
 
-    layer = Labels(
-        np.zeros(Frame.new(choice).shape, dtype_for(classes)), name=NAME, opacity=_OPACITY, **geometry_of(choice)
-    )
+    data = np.zeros(Frame.new(choice).shape, dtype_for(classes))
+    if labels is not None:
+        data = _filled(data.dtype, labels, choice)
+    layer = Labels(data, name=NAME, opacity=_OPACITY, **geometry_of(choice))
+    layer.metadata[OWN_KEY] = True
     apply_classes(layer, classes)
     added: Labels = viewer.add_layer(layer)
     viewer.layers.selection.active = added
@@ -48,6 +64,15 @@ def new_annotation(viewer: ViewerModel, choice: ImageChoice, classes: Sequence[C
         added.selected_label = classes[min(1, len(classes) - 1)].id
     added.mode = "paint"
     return added
+
+
+def _filled(dtype: np.dtype[Any], labels: NDArray[np.unsignedinteger], choice: ImageChoice) -> NDArray[Any]:
+    """A layer's array with `labels` in it, as wide as their ids need."""
+    shape = choice.spatial_shape if choice.time_points == 1 else (choice.time_points, *choice.spatial_shape)
+    if labels.shape != shape:
+        raise DataError(f"the labels have shape {labels.shape} but {choice.name!r} needs {shape}")
+    wide = np.result_type(dtype, np.uint16 if labels.max(initial=0) > 255 else np.uint8)
+    return np.array(Frame.new(choice).from_tzyx(labels.reshape(-1, *choice.spatial_shape)), wide, order="C")
 
 
 def annotation_problem(layer: Labels | None, choice: ImageChoice) -> str | None:
@@ -91,15 +116,15 @@ def spatial_view(layer: Labels | NDArray[Any], choice: ImageChoice, t: int = 0) 
     return frame.view(part)
 
 
-def label_ids(layer: Labels) -> tuple[int, ...]:
-    """Ids that occur in the layer, ascending, 0 among them. Reads everything: for a worker."""
-    ids = {int(i) for block in _blocks(layer) for i in np.unique(block)}
+def is_own(layer: Labels | None) -> bool:
+    """Whether the layer was made by `new_annotation`; others keep the colours and names that the user gave them."""
+    return layer is not None and bool(layer.metadata.get(OWN_KEY, False))
+
+
+def label_ids(data: LazyArray) -> tuple[int, ...]:
+    """Ids that occur in the data of a layer, ascending, 0 among them. Reads everything: for a worker."""
+    ids = {int(i) for block in _blocks(data) for i in np.unique(block)}
     return tuple(sorted(ids))
-
-
-def has_no_zeros(layer: Labels) -> bool:
-    """Whether no voxel is 0, so that another id may mean "not annotated". Ends at the first zero."""
-    return all(bool(block.all()) for block in _blocks(layer))
 
 
 def annotated_time_points(layer: Labels, choice: ImageChoice) -> tuple[int, ...]:
@@ -108,9 +133,16 @@ def annotated_time_points(layer: Labels, choice: ImageChoice) -> tuple[int, ...]
 
 
 def complete_slice(
-    layer: Labels, choice: ImageChoice, axis: int, index: int, t: int = 0, *, background_id: int = 1
+    layer: Labels,
+    choice: ImageChoice,
+    axis: int,
+    index: int,
+    t: int = 0,
+    *,
+    background_id: int = 1,
+    not_annotated: int = NOT_ANNOTATED,
 ) -> int:
-    """Paint what is 0 in one plane with the background, as one action that napari's undo takes back.
+    """Paint what is not annotated in one plane with the background, as one action that napari's undo takes back.
 
     Parameters
     ----------
@@ -122,6 +154,8 @@ def complete_slice(
         The plane: `index` along `axis` (0 = Z, 1 = Y, 2 = X) at a time point.
     background_id
         What to paint.
+    not_annotated
+        Id that means "not annotated" beside 0.
 
     Returns
     -------
@@ -129,7 +163,7 @@ def complete_slice(
         How many voxels were painted.
     """
     region = Frame.of(layer, choice).plane(axis, index, t)
-    empty = np.asarray(layer.data[region]) == NOT_ANNOTATED
+    empty = np.isin(np.asarray(layer.data[region]), (NOT_ANNOTATED, not_annotated))
     return _paint(layer, region, empty, background_id)
 
 
@@ -142,6 +176,7 @@ def copy_slice(
     t: int = 0,
     *,
     overwrite: bool = False,
+    not_annotated: int = NOT_ANNOTATED,
 ) -> int:
     """Copy a predicted plane into the annotation, as one action that napari's undo takes back.
 
@@ -157,6 +192,8 @@ def copy_slice(
         As in `complete_slice`.
     overwrite
         Also where the user has painted; by default their strokes stay.
+    not_annotated
+        Id of the annotation that means "not annotated" beside 0.
 
     Returns
     -------
@@ -180,7 +217,7 @@ def copy_slice(
     values = frame.from_zyx(plane)
     present = np.asarray(layer.data[region])
     wanted = values != NOT_ANNOTATED
-    wanted &= (present != values) if overwrite else (present == NOT_ANNOTATED)
+    wanted &= (present != values) if overwrite else np.isin(present, (NOT_ANNOTATED, not_annotated))
     return _paint(layer, region, wanted, values[wanted])
 
 
@@ -197,9 +234,9 @@ def _paint(layer: Labels, region: NdBox, where: NDArray[np.bool_], value: int | 
     return int(found[0].size)
 
 
-def _blocks(layer: Labels) -> Any:
-    """The layer's data piece by piece, so that nothing is held whole."""
-    shape = data_shape(layer)
+def _blocks(data: LazyArray) -> Any:
+    """The data piece by piece, so that nothing is held whole."""
+    shape = tuple(data.shape)
     planes = max(1, _VOXELS_AT_ONCE // max(1, int(np.prod(shape[1:]))))
     for start in range(0, shape[0], planes):
-        yield np.asarray(layer.data[start : start + planes])
+        yield np.asarray(data[start : start + planes])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from napari_unet3d.engine.classes import ClassInfo, default_classes
 from napari_unet3d.engine.errors import DataError
+from napari_unet3d.io.class_names import class_names
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -64,3 +66,20 @@ def dtype_for(classes: Sequence[ClassLike]) -> type[np.uint8] | type[np.uint16]:
     if ids and not (min(ids) >= 1 and max(ids) <= 65534):
         raise DataError(f"class ids go from {min(ids)} to {max(ids)}; needed: 1 to 65534 (0 means not annotated)")
     return np.uint16 if max(ids, default=0) > 255 else np.uint8
+
+
+def classes_of(layer: Labels, ids: Iterable[int]) -> tuple[ClassInfo, ...]:
+    """Classes for label ids of a layer, ascending, in the layer's own colours and with the names it has.
+
+    Names come from its table of features; the lowest id without one is the background. Ids without a visible colour
+    get one of ours.
+    """
+    wanted = sorted(ids)
+    told = class_names({"features": layer.features})
+    found = []
+    for default in default_classes(wanted):
+        rgba = layer.get_color(default.id)
+        opaque = rgba is not None and float(rgba[3]) > 0
+        colour = "#" + bytes(round(255 * float(c)) for c in rgba[:3]).hex() if opaque else default.colour
+        found.append(default.updated(name=told.get(default.id, default.name), colour=colour))
+    return tuple(found)

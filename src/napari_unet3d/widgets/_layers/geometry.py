@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from napari_unet3d.widgets._layers.image import GEOMETRY_KEY, ImageChoice
 from napari_unet3d.widgets._layers.world import world_matrix
 
+AXES_KEY: Final = "napari_unet3d_axes"
+"""Of the metadata of layers made from an image: one letter of ``TZYX`` for each axis, 1 for a stretched one."""
+
 _TOLERANCE: Final = 1e-9
 
 
@@ -45,8 +48,8 @@ def geometry_of(choice: ImageChoice, *, with_time: bool = True) -> dict[str, Any
     """Keyword arguments that put a new layer of shape `new_shape` exactly over the image.
 
     Scale, translate, rotate, shear, affine, units and axis labels, less those of axes left out, and metadata
-    with what our writers need to know of the image's file. What cannot be told by scale, rotation and shear
-    of the axes kept alone goes into the affine.
+    with the axes and what our writers need to know of the image's file. What cannot be told by scale, rotation
+    and shear of the axes kept alone goes into the affine.
     """
     layer = choice.layer
     axes = new_axes(choice, with_time=with_time)
@@ -76,7 +79,8 @@ def geometry_of(choice: ImageChoice, *, with_time: bool = True) -> dict[str, Any
         "affine": outer,
         "units": tuple(layer.units[i] for i in kept),
         "axis_labels": tuple(layer.axis_labels[i] for i in kept),
-        "metadata": {key: layer.metadata[key] for key in (GEOMETRY_KEY,) if key in layer.metadata},
+        "metadata": {key: layer.metadata[key] for key in (GEOMETRY_KEY,) if key in layer.metadata}
+        | {AXES_KEY: "".join("1" if axis in ("C" if with_time else "TC") else axis for axis in axes)},
     }
 
 

@@ -55,7 +55,9 @@ class HeldOutMarks:
         self._layer: Labels | None = None
         self._marked: list[tuple[int, Box]] = []
 
-    def show(self, annotation: Labels, regions: Iterable[tuple[int, Box]]) -> None:
+    def show(
+        self, annotation: Labels, regions: Iterable[tuple[int, Box]], *, not_annotated: int = NOT_ANNOTATED
+    ) -> None:
         """Hatch what is annotated in `regions`, and nothing else.
 
         Parameters
@@ -64,6 +66,8 @@ class HeldOutMarks:
             Where the strokes are.
         regions
             Time points and Z Y X boxes that are held out; see `plane_box`.
+        not_annotated
+            Id of the annotation that means "not annotated" beside 0.
         """
         wanted = list(regions)
         if self._layer is None and wanted:
@@ -75,12 +79,17 @@ class HeldOutMarks:
             self._layer.data[own.region(box, t)] = NOT_ANNOTATED
         for t, box in wanted:
             strokes = theirs.to_zyx(np.asarray(annotation.data[theirs.region(box, t)])[_inside(theirs)])
-            marks = _hatched(strokes != NOT_ANNOTATED, box)
+            marks = _hatched(~np.isin(strokes, (NOT_ANNOTATED, not_annotated)), box)
             # regions may cross: what one marked, another does not wipe
             view = own.to_zyx(self._layer.data[own.region(box, t)][_inside(own)])
             np.maximum(view, marks, out=view)
         self._marked = wanted
         refresh(self._layer)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The layer with the marks; None before the first and after the user took it away."""
+        return self._layer if self._layer in self._viewer.layers else None
 
     def remove(self) -> None:
         """Take the layer away."""

@@ -36,6 +36,8 @@ class ImageChoice:
         At least one image layer; several need equal shape and geometry and no channel axis of their own.
     axes
         One letter of ``TCZYX`` for each axis of the (first) layer's data.
+    told_size
+        Voxel size that the layer's file tells, where the layer has none; None where nobody asked the file.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class ImageChoice:
 
     layers: tuple[Image, ...]
     axes: str
+    told_size: VoxelSize | None = None
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -131,8 +134,18 @@ class ImageChoice:
         count = self.lengths.get("C", 1)
         return min(count, _COLOURS) if is_rgb(self.layer) else count
 
-    @cached_property
+    @property
     def voxel_size(self) -> VoxelSize:
+        """Edge lengths of a voxel: those of the layer, or what its file tells where the layer has none."""
+        return self.told_size if self.told_size is not None and not self.has_voxel_size else self.layer_voxel_size
+
+    @property
+    def has_voxel_size(self) -> bool:
+        """Whether the layer tells more than that a voxel is a voxel."""
+        return self.layer_voxel_size != VoxelSize()
+
+    @cached_property
+    def layer_voxel_size(self) -> VoxelSize:
         """Edge lengths in world units; lengths of different units are brought to that of X.
 
         Without a Z axis the Z edge is that of X. Units that are no lengths count as pixels.

@@ -85,6 +85,20 @@ def go_to(viewer: ViewerModel, choice: ImageChoice, axis: int, index: int, t: in
         viewer.dims.set_point(offset + i, float(point[i]))
 
 
+def bring_into_view(viewer: ViewerModel, choice: ImageChoice, place: tuple[int, int, int]) -> None:
+    """Move the canvas, without zooming, so that a Z Y X voxel of the slice in view lies inside; nothing if it does."""
+    box = box_in_view(viewer, choice)
+    if all(part.start <= at < part.stop for part, at in zip(box, place, strict=True)):
+        return
+    at = _position(viewer, choice) | dict(zip("ZYX", place, strict=True))
+    point = np.asarray(choice.layer.data_to_world([at[letter] for letter in choice.layer_axes]))
+    displayed = _displayed(viewer, choice)
+    if min(displayed) < 0:
+        return
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.center = (*tuple(camera.center)[:-2], *(float(point[d]) for d in displayed))
+
+
 def box_in_view(viewer: ViewerModel, choice: ImageChoice, depth: int | None = None) -> Box:
     """The part of the image inside the canvas, in the 2D view; everything in the 3D view and before napari 0.9.
 

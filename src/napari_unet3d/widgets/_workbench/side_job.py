@@ -1,0 +1,93 @@
+"""A long action beside training and prediction, with progress, cancel and one sentence about how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet3d.engine.progress import Event, Note, Predicted, Preparing
+from napari_unet3d.widgets._session import Progress
+from napari_unet3d.widgets._workbench.times import clock_text
+from napari_unet3d.widgets._workers import Ended, Job, Work
+
+
+class SideJob(QObject):
+    """Runs one work at a time and tells how far it is.
+
+    Parameters
+    ----------
+    parent
+        Owner in the sense of Qt.
+    """
+
+    changed = Signal()
+    """`is_running`, `progress` or `problem` are others."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._job: Job | None = None
+        self._use: Callable[[Any], str] | None = None
+        self._note = ""
+        self.progress = Progress()
+        """How far the work is; after it, how it went."""
+        self.problem = ""
+        """Why the last work failed, with the remedy; empty if it did not."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a work is going on."""
+        return self._job is not None
+
+    def start(self, work: Work, use: Callable[[Any], str]) -> None:
+        """Begin.
+
+        Parameters
+        ----------
+        work
+            Gives None where it was cancelled.
+        use
+            Called with the result, on the GUI thread, unless the work failed or was cancelled; gives the sentence
+            that is shown at the end.
+        """
+        if self._job is not None:
+            return
+        self._use, self._note, self.problem = use, "", ""
+        self.progress = Progress(None, "starting")
+        self._job = Job(work, self)
+        self._job.happened.connect(self._on_event)
+        self._job.ended.connect(self._on_ended)
+        self._job.start()
+        self.changed.emit()
+
+    def cancel(self) -> None:
+        """End after the present part, without a result."""
+        if self._job is not None:
+            self.progress = self.progress._replace(text="cancelling")
+            self._job.stop()
+            self.changed.emit()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Preparing):
+            self.progress = Progress(event.fraction, event.stage)
+        elif isinstance(event, Predicted):
+            left = "" if event.seconds_left is None else f", {clock_text(event.seconds_left)} left"
+            self.progress = Progress(event.done / event.total, f"{event.done} of {event.total} blocks{left}")
+        elif isinstance(event, Note):
+            self._note = event.text
+        self.changed.emit()
+
+    def _on_ended(self, ended: Ended) -> None:
+        use, job, self._job, self._use = self._use, self._job, None, None
+        if job is not None:
+            job.deleteLater()
+        if ended.error:
+            self.problem = ended.error
+            self.progress = Progress(0.0, "")
+        elif ended.result is None:
+            self.progress = Progress(0.0, "cancelled")
+        elif use is not None:
+            text = use(ended.result)
+            self.progress = Progress(1.0, f"{text}; {self._note}" if self._note else text)
+        self.changed.emit()
