@@ -13,7 +13,7 @@ from napari_unet3d.engine.best_model import BestModel
 from napari_unet3d.engine.careful_steps import CarefulSteps, too_large
 from napari_unet3d.engine.class_weights import class_weights_for
 from napari_unet3d.engine.classes import ClassInfo
-from napari_unet3d.engine.config import NetworkConfig, Recipe, RunRecord, TrainConfig, Triple
+from napari_unet3d.engine.config import HoldOutState, NetworkConfig, Recipe, RunRecord, TrainConfig, Triple
 from napari_unet3d.engine.device import DTYPES
 from napari_unet3d.engine.errors import ConfigError, TrainingError
 from napari_unet3d.engine.learner import Learner
@@ -87,6 +87,8 @@ class Trainer:
         What the run begins with, where that was settled otherwise than by `training_start.settle`.
     validation_volumes
         Indices of volumes to measure on, of which nothing is learnt: instead of held-out slices of the others.
+    hold_out
+        What another run on this annotation held out, to be measured on the same.
 
     Raises
     ------
@@ -113,6 +115,7 @@ class Trainer:
         clock: Callable[[], float] = time.monotonic,
         settled: TrainingStart | None = None,
         validation_volumes: Sequence[int] = (),
+        hold_out: HoldOutState | None = None,
     ) -> None:
         if resume is not None and (resume.state is None or resume.recipe.record is None):
             raise ConfigError(
@@ -124,6 +127,7 @@ class Trainer:
         self._inbox = inbox or Inbox()
         self._resume = resume
         self._past = resume.recipe.record if resume else record
+        self._hold_out = self._past.hold_out if self._past else hold_out
         self._validation_volumes = tuple(validation_volumes)
         learnt = [volume for i, volume in enumerate(volumes) if i not in self._validation_volumes]
         self._start = settled or settle(learnt, network, config, resume or start, self._past, named_classes)
@@ -280,7 +284,7 @@ class Trainer:
                 dtype=DTYPES[self._start.precision],
                 rng=np.random.default_rng(self._config.random_state),
                 fit_gain=self._start.is_fresh,
-                hold_out_state=self._past.hold_out if self._past else None,
+                hold_out_state=self._hold_out,
                 record=self._past,
                 validation_volumes=self._validation_volumes,
             )

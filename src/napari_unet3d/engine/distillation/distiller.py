@@ -51,8 +51,9 @@ class Distiller(Trainer):
         The training, as of `Trainer`.
     distill
         How the student learns from the teachers.
-    inbox, resume, record, started_at, clock
-        As of `Trainer`; resuming needs the same teachers.
+    inbox, start, resume, record, started_at, clock
+        As of `Trainer`; resuming needs the same teachers. `start` is a model of the student's network, such as one that
+        was trained without teachers.
 
     Raises
     ------
@@ -73,6 +74,7 @@ class Distiller(Trainer):
         distill: DistillConfig,
         *,
         inbox: Inbox | None = None,
+        start: TrainedModel | None = None,
         resume: TrainedModel | None = None,
         record: RunRecord | None = None,
         started_at: float | None = None,
@@ -89,18 +91,19 @@ class Distiller(Trainer):
         if past is not None and {t.fingerprint for t in past.teachers} != {t.fingerprint for t in self._records}:
             names = ", ".join(teacher.name for teacher in past.teachers) or "no teacher"
             raise ConfigError(f"the recorded run learnt from {names}, with other weights; give the same teachers")
-        start = settle_student(volumes, teachers[0], student, config, distill, resume, past)
+        settled = settle_student(volumes, teachers[0], student, config, distill, resume or start, past)
         config = config.updated(normalize=teachers[0].model.recipe.train.normalize)
         super().__init__(
             volumes,
-            start.network.config,
+            settled.network.config,
             config,
             inbox=inbox,
+            start=start,
             resume=resume,
             record=record,
             started_at=started_at,
             clock=clock,
-            settled=start,
+            settled=settled,
         )
         self._targets: list[SoftTarget] = []
 
@@ -122,7 +125,7 @@ class Distiller(Trainer):
                 dtype=DTYPES[start.precision],
                 rng=np.random.default_rng(config.random_state),
                 fit_gain=start.is_fresh,
-                hold_out_state=self._past.hold_out if self._past else self._teachers_hold_out(),
+                hold_out_state=self._hold_out or self._teachers_hold_out(),
                 record=self._past,
                 make_data=partial(
                     DistillationData,

@@ -27,15 +27,17 @@ def settle_student(
     student: NetworkConfig,
     config: TrainConfig,
     distill: DistillConfig,
-    resume: TrainedModel | None,
+    origin: TrainedModel | None,
     past: RunRecord | None,
 ) -> TrainingStart:
     """Settle classes, network, normalisation, device and precision of a distillation.
 
     Parameters
     ----------
-    volumes, teacher, student, config, distill, resume
+    volumes, teacher, student, config, distill
         As of `Distiller`; the first of its teachers.
+    origin
+        A student to begin with or to go on with.
     past
         Record of the run to repeat or to go on with.
 
@@ -65,10 +67,10 @@ def settle_student(
             f"{', '.join(map(str, model.label_ids))}; set network.classes to {taught.network.classes}"
         )
     fitted = network_for(volumes, student, model.label_ids)
-    network = network_with_weights(fitted, config, resume)
+    network = network_with_weights(fitted, config, origin)
     notes: tuple[str, ...] = ()
-    is_fresh = resume is None
-    if resume is None and distill.student_from == "teacher":
+    is_fresh = origin is None
+    if origin is None and distill.student_from == "teacher":
         shared, has_gain = take_over(network, model.network)
         if shared < _LEAST_SHARED:
             raise ConfigError(
