@@ -61,7 +61,13 @@ class Dock(QWidget):
     def reset_choices(self, *args: Any) -> None:
         """Refill the boxes that list layers; napari calls it when layers come, go or change their names."""
         for picker in self._pickers:
-            picker.reset_choices()
+            chosen = picker.value
+            with picker.changed.blocked():  # a renamed layer is taken for another one
+                picker.reset_choices()
+                if chosen in picker.choices:
+                    picker.value = chosen
+            if picker.value != chosen:
+                picker.changed.emit(picker.value)
 
 
 def first_layer(box: Any) -> Any:

@@ -1,0 +1,139 @@
+"""What people do while training runs: nothing may be lost, and the buttons are right afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet3d.engine.progress import Previewed
+from napari_unet3d.widgets._session import Phase
+
+PLANES = ((0, 5), (0, 10), (0, 14), (1, 24), (2, 28), (1, 12))
+
+
+@pytest.fixture
+def training(person: Any) -> Any:
+    """A person whose training runs."""
+    person.annotate(*PLANES)
+    person.trains()
+    return person
+
+
+def test_a_closed_dock_is_reopened_with_everything_in_it(training: Any) -> None:
+    bench, painted = training.bench, training.bench.annotation.data.copy()
+    training.sees(lambda: training.session.held_out)
+    training.viewer.window.remove_dock_widget(training.dock)
+    losses = len(training.session.curves.losses)
+    training.takes_steps(3)
+    dock = training.dock = training.open_dock()
+    assert training.session.phase is Phase.TRAINING
+    assert not dock.train_button.isEnabled()
+    assert dock.stop_button.isEnabled()
+    assert dock.image_box.value == bench.image.layer
+    assert dock.annotation_box.value == bench.annotation
+    assert [entry.name for entry in training.session.classes] == ["background", "class 2"]
+    assert dock.status.text().startswith("step ")
+    assert dock._drawn_losses >= losses + 3
+    np.testing.assert_array_equal(bench.annotation.data, painted)
+    training.stops()
+    assert training.session.model is not None
+    assert dock.save_button.isEnabled()
+
+
+def test_a_hidden_dock_shows_the_present_state_again(training: Any) -> None:
+    training.dock.hide()
+    training.takes_steps(2)
+    training.dock.show()
+    training.stops()
+    assert training.dock.status.text().startswith("done")
+    assert training.dock.train_button.isEnabled()
+
+
+@pytest.mark.parametrize("which", ["image", "annotation"])
+def test_a_deleted_layer_ends_nothing(training: Any, which: str) -> None:
+    bench = training.bench
+    layer = bench.image.layer if which == "image" else bench.annotation
+    painted = bench.annotation.data.copy()
+    training.viewer.layers.remove(layer)
+    training.takes_steps(2)
+    assert training.dock.stop_button.isEnabled()
+    training.stops()
+    assert training.session.model is not None
+    assert not training.dock.train_button.isEnabled()
+    assert training.dock.train_button.toolTip()
+    training.viewer.layers.append(layer)  # such a person wants it back
+    training.dock.image_box.value = training.viewer.layers["cell"]
+    training.dock.annotation_box.value = training.viewer.layers["annotation"]
+    np.testing.assert_array_equal(bench.annotation.data, painted)
+    training.sees(training.dock.train_button.isEnabled)
+    training.sees(training.dock.continue_button.isEnabled)
+
+
+def test_renamed_layers_stay_chosen(training: Any) -> None:
+    bench = training.bench
+    bench.image.layer.name = "my cell"
+    bench.annotation.name = "my strokes"
+    assert training.dock.image_box.value == bench.image.layer
+    assert training.dock.annotation_box.value == bench.annotation
+    training.look_at(0, 17)
+    training.stroke(1, (4, 6), (4, 16))
+    training.is_told(lambda event: event.box[0] == slice(17, 18))
+    training.stops()
+    assert "my cell" in training.session.model_origin
+
+
+def test_the_preview_follows_the_view(training: Any) -> None:
+    def previewed(axis: int, index: int) -> bool:
+        return any((event.axis, event.index) == (axis, index) for event in training.of_kind(Previewed))
+
+    for axis, index in ((0, 10), (0, 4), (1, 30), (2, 20)):
+        training.look_at(axis, index)
+        training.sees(lambda axis=axis, index=index: previewed(axis, index))
+    shown = training.bench.training.preview_layer
+    assert shown.data[:, 30].any()
+    last = shown.data.copy()
+    training.viewer.dims.ndisplay = 3
+    training.takes_steps(2)
+    assert (shown.data != 0)[last != 0].all()  # the old result stays
+    training.viewer.dims.ndisplay = 2
+    training.look_at(0, 12)
+    training.sees(lambda: previewed(0, 12))
+    training.viewer.theme = "light"
+    training.takes_steps(2)
+    training.viewer.theme = "dark"
+    training.stops()
+    assert not training.session.is_warning
+
+
+def test_removing_the_preview_does_not_end_it(training: Any) -> None:
+    training.look_at(0, 10)
+    training.sees(lambda: training.bench.training.preview_layer is not None)
+    training.viewer.layers.remove(training.bench.training.preview_layer)
+    training.takes_steps(3)
+    training.stops()
+    assert not training.session.is_warning
+
+
+def test_stop_keeps_the_best_and_training_goes_on_from_it(training: Any) -> None:
+    session, dock = training.session, training.dock
+    training.pauses()
+    steps = len(session.curves.losses)
+    assert dock.pause_button.text() == "Go on"
+    dock.pause_button.click()
+    training.takes_steps(2)
+    dock.continue_button.click()  # train longer
+    training.takes_steps(2)
+    training.stops()
+    record = session.model.recipe.record
+    assert record.steps >= steps + 4
+    validated = [(point.mean_iou, point.step) for point in session.curves.validations]
+    assert record.best_step == max(validated)[1]
+    best = session.model
+    dock.continue_button.click()
+    training.takes_steps(2)
+    assert session.model is best  # until there is a new one
+    training.stops()
+    assert session.model.recipe.record.steps > record.steps
+    assert len(session.curves.losses) >= session.model.recipe.record.steps - 1
