@@ -183,6 +183,25 @@ def test_every_annotated_voxel_is_found_again_near_its_place(
         assert labels[box].any()
 
 
+@settings(max_examples=40)
+@given(
+    edges=st.tuples(*[st.floats(0.25, 4)] * 3),
+    corner=st.tuples(*[st.integers(0, 9)] * 3),
+    sides=st.tuples(*[st.integers(1, 9)] * 3),
+    seed=st.integers(0, 99),
+)
+def test_labels_of_a_part_equal_the_part_of_the_whole(
+    edges: tuple[float, float, float], corner: tuple[int, int, int], sides: tuple[int, int, int], seed: int
+) -> None:
+    labels = np.random.default_rng(seed).integers(0, 4, (9, 7, 8)).astype(np.uint8)
+    resampling = Resampling.between(labels.shape, MM, VoxelSize(*edges, "mm"))
+    z, y, x = (
+        slice(min(c, n - 1), min(min(c, n - 1) + s, n))
+        for c, s, n in zip(corner, sides, resampling.new_shape, strict=True)
+    )
+    assert np.array_equal(resampling.labels(labels, (z, y, x)), resampling.labels(labels)[z, y, x])
+
+
 def test_covers_of_parts_make_up_the_volume() -> None:
     axis = AxisMap(length=10, new_length=3, ratio=3.0)  # 10 voxels of 1 are nearly 3 of 3
     assert [axis.cover(slice(i, i + 1)) for i in range(3)] == [slice(0, 3), slice(3, 6), slice(6, 10)]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.errors import FileError
+from napari_unet3d.engine.errors import FileError, UNet3dError
 from napari_unet3d.engine.nonfinite import NonFiniteWatch
 from napari_unet3d.engine.progress import Note
 from napari_unet3d.engine.volume import AnnotatedVolume, LazyArray, Volume, checked_labels
@@ -48,6 +48,51 @@ def read_annotated(
         ids = checked_labels(np.asarray(labels), "labels", zero_is_background=zero_is_background)
         ids = ids[np.newaxis] if ids.ndim == 2 else ids
     return AnnotatedVolume(volume, ids), warnings
+
+
+def read_pairs(
+    pairs: Sequence[tuple[ImageSource, LabelSource]],
+    *,
+    voxel_size: VoxelSize | None = None,
+    axes: str | None = None,
+    zero_is_background: bool = False,
+) -> tuple[list[AnnotatedVolume], list[str]]:
+    """Images with their labels, and what the user should know about how they fit.
+
+    Raises
+    ------
+    UNet3dError
+        As `read_annotated`, for the first pair that cannot be used; of several it names the pair, and the numbers of
+        the others.
+    """
+    volumes: list[AnnotatedVolume] = []
+    notes: list[str] = []
+    problems: dict[int, UNet3dError] = {}
+    for number, pair in enumerate(pairs, 1):
+        try:
+            volume, warnings = read_annotated(
+                *pair, voxel_size=voxel_size, axes=axes, zero_is_background=zero_is_background
+            )
+        except UNet3dError as problem:
+            problems[number] = problem
+        else:
+            volumes.append(volume)
+            notes += warnings
+    if problems:
+        number, first = next(iter(problems.items()))
+        if len(pairs) == 1:
+            raise first
+        names = ", ".join(_told(source) for source in pairs[number - 1])
+        others = ", ".join(map(str, list(problems)[1:]))
+        more = f" (the pairs {others} cannot be used either)" if others else ""
+        raise type(first)(f"pair {number} of {len(pairs)} ({names}): {first}{more}")
+    return volumes, notes
+
+
+def _told(source: Any) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return source.name if isinstance(source, Volume) else "array"
 
 
 def as_volume(image: ImageSource, *, voxel_size: VoxelSize | None = None, axes: str | None = None) -> Volume:

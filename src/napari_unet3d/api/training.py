@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from napari_unet3d.api.sources import ImageSource, LabelSource, PathLike, check_apart, found_non_finite, read_annotated
+from napari_unet3d.api.sources import ImageSource, LabelSource, PathLike, check_apart, found_non_finite, read_pairs
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig
@@ -16,7 +17,9 @@ from napari_unet3d.engine.errors import ConfigError, FileError, UNet3dError
 from napari_unet3d.engine.model_file import check_model_output, save_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import NonFiniteWatch, watched
+from napari_unet3d.engine.pair_checks import PairFacts, check_pairs
 from napari_unet3d.engine.progress import Event, Finished, Inbox, Note, Saved, Stepped
+from napari_unet3d.engine.resampled_training import ResampledVolumes, in_unit_of, text_of
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.trainer import Trainer
 from napari_unet3d.engine.volume import AnnotatedVolume, common_label_ids
@@ -31,6 +34,11 @@ class TrainingRun:
 
     With a file to write to, the file is rewritten at least every 15 s with all that resuming needs, so that a killed
     process loses no more than that.
+
+    Attributes
+    ----------
+    pairs
+        What was found in the volumes, in their order; those to measure on come last.
     """
 
     def __init__(
@@ -38,10 +46,14 @@ class TrainingRun:
         trainer: Trainer,
         out: Path | None,
         keep_state: bool,
-        notes: Sequence[str],
+        notes: Sequence[str | Note],
         watches: Sequence[NonFiniteWatch],
         clock: Callable[[], float] = time.monotonic,
+        pairs: Sequence[PairFacts] = (),
+        resampled: ResampledVolumes | None = None,
     ) -> None:
+        self.pairs = tuple(pairs)
+        self._resampled = resampled
         self._trainer = trainer
         self._out = out
         self._keep_state = keep_state
@@ -52,7 +64,7 @@ class TrainingRun:
         self._step = 0
 
     def __iter__(self) -> Generator[Event, None, None]:
-        yield from (Note(text, "warning") for text in self._notes)
+        yield from (note if isinstance(note, Note) else Note(note, "warning") for note in self._notes)
         finished = Finished("")
         try:
             for event in self._trainer.fit():
@@ -61,7 +73,7 @@ class TrainingRun:
                     continue
                 if isinstance(event, Stepped):
                     self._step = event.step
-                yield event
+                yield self._resampled.event(event) if self._resampled else event
                 yield from found_non_finite(self._watches)
                 if isinstance(event, Stepped):
                     yield from self._save_now_and_then()
@@ -129,6 +141,7 @@ def train_events(
     labels: LabelSource,
     *,
     also: Sequence[tuple[ImageSource, LabelSource]] = (),
+    validate_on: Sequence[tuple[ImageSource, LabelSource]] = (),
     network: str | NetworkConfig | None = None,
     network_settings: Mapping[str, Any] | None = None,
     config: TrainConfig | None = None,
@@ -152,6 +165,8 @@ def train_events(
         structures; gaps are fine.
     also
         Further painted volumes, with the same channels.
+    validate_on
+        Painted volumes to measure on instead of held-out slices of the others; nothing is learnt from them.
     network
         A preset's name (default ``"fast"``, or the network of the model to continue from) or a whole configuration.
     network_settings
@@ -186,31 +201,76 @@ def train_events(
     path = None
     if out is not None:
         path = check_model_output(out)
-        check_apart([path], [source for pair in [(image, labels), *also] for source in pair])
+        check_apart([path], [source for pair in [(image, labels), *also, *validate_on] for source in pair])
+    for source in (source for source, _ in validate_on):
+        if isinstance(source, str | os.PathLike) and any(
+            _is_same_file(source, other) for other, _ in [(image, labels), *also]
+        ):
+            raise ConfigError(f"{source} is both trained on and validated on; a score there would say nothing")
     if resume is not None and weights_from is not None:
         raise ConfigError("--resume and --weights-from are both given; give one of them")
-    volumes, notes, watches = [], [], []
-    for pair in [(image, labels), *also]:
-        volume, warnings = read_annotated(
-            *pair, voxel_size=voxel_size, axes=axes, zero_is_background=zero_is_background
-        )
-        seen, watch = watched(volume.image)
-        volumes.append(AnnotatedVolume(seen, volume.labels))
-        watches.append(watch)
-        notes += warnings
     origin = resume or weights_from
+    config = config or (resume.recipe.train if resume else TrainConfig())
+    learnt = [(image, labels), *also]
+    found, notes = read_pairs(
+        [*learnt, *validate_on], voxel_size=voxel_size, axes=axes, zero_is_background=zero_is_background
+    )
+    config, size = settled_size(config, origin, found[0])
+    measured = tuple(range(len(learnt), len(found)))
+    pairs, warnings = check_pairs(found, measured, is_resampled=size is not None)
+    seen = [watched(volume.image) for volume in found]
+    volumes = [AnnotatedVolume(image, volume.labels) for (image, _), volume in zip(seen, found, strict=True)]
+    told: list[str | Note] = [*notes, *warnings]
+    resampled = None
+    if size is not None:
+        resampled = ResampledVolumes(volumes, size)
+        volumes = list(resampled.volumes)
+        inbox = resampled.inbox(inbox or Inbox())
+        if resampled.changed:
+            told.append(Note(f"training on images resampled to {size}; numbers of slices below count there"))
     trainer = Trainer(
         volumes,
-        _settled_network(network, network_settings or {}, volumes, origin),
-        config or (resume.recipe.train if resume else TrainConfig()),
+        _settled_network(network, network_settings or {}, volumes[: len(learnt)], origin),
+        config,
         inbox=inbox,
         start=weights_from,
         resume=resume,
         record=record,
         named_classes=named_classes,
         started_at=started,
+        validation_volumes=measured,
     )
-    return TrainingRun(trainer, path, keep_state, notes, watches)
+    watches = [watch for _, watch in seen]
+    return TrainingRun(trainer, path, keep_state, told, watches, pairs=pairs, resampled=resampled)
+
+
+def _is_same_file(path: PathLike, other: ImageSource) -> bool:
+    return isinstance(other, str | os.PathLike) and Path(path).resolve() == Path(other).resolve()
+
+
+def settled_size(
+    config: TrainConfig, origin: TrainedModel | None, first: AnnotatedVolume
+) -> tuple[TrainConfig, VoxelSize | None]:
+    """The training with the voxel size that a model to go on with works at, or with the unit of the one asked for.
+
+    Raises
+    ------
+    ConfigError
+        If another voxel size is asked for than that of the model.
+    """
+    asked = config.normalize.size
+    if origin is None:
+        size = None if asked is None else in_unit_of(asked, first.image.voxel_size)
+    else:
+        size = origin.voxel_size if origin.recipe.train.normalize.voxel_size else None
+        if asked is not None and asked != origin.recipe.train.normalize.size:
+            works = "the voxels of its images" if size is None else str(size)
+            raise ConfigError(
+                f"train.normalize.voxel_size = {config.normalize.voxel_size} but the model to go on with works at "
+                f"{works}; leave it away"
+            )
+    normalize = config.normalize.updated(voxel_size=None if size is None else text_of(size))
+    return config.updated(normalize=normalize), size
 
 
 def _settled_network(

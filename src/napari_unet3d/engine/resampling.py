@@ -160,7 +160,7 @@ class Resampling:
                 return np.asarray(np.where(share > 0.5, values / share, np.nan).astype(values.dtype))
         return _applied(matrices, values)
 
-    def labels(self, painted: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    def labels(self, painted: NDArray[np.unsignedinteger], box: Box | None = None) -> NDArray[np.unsignedinteger]:
         """Sparse labels on the new grid.
 
         Where voxels become smaller each takes the label it lies in. Where they become larger each takes what most of
@@ -170,30 +170,38 @@ class Resampling:
         ----------
         painted
             Z Y X label ids of the image; 0 = not annotated.
+        box
+            Only this part of the new grid; by default all of it.
         """
-        values = painted
-        shape = list(painted.shape)
-        for i, axis in enumerate(self.axes):
+        box = box or (slice(0, self.new_shape[0]), slice(0, self.new_shape[1]), slice(0, self.new_shape[2]))
+        shape = tuple(part.stop - part.start for part in box)
+        firsts = []
+        for i, (axis, part) in enumerate(zip(self.axes, box, strict=True)):
             if axis.ratio <= 1:
-                values = values.take(axis.nearest(np.arange(axis.new_length)), axis=i)
-                shape[i] = axis.new_length
-        if tuple(shape) == self.new_shape:
-            return values
-        places = np.nonzero(values != NOT_ANNOTATED)
+                painted = painted.take(axis.nearest(np.arange(part.start, part.stop)), axis=i)
+                firsts.append(0)
+            else:
+                read = axis.cover(part)
+                painted = painted.take(np.arange(read.start, read.stop), axis=i)
+                firsts.append(read.start)
+        if all(axis.ratio <= 1 for axis in self.axes):
+            return painted
+        places = np.nonzero(painted != NOT_ANNOTATED)
+        ids = painted[places]
         found = [
-            place if axis.ratio <= 1 else axis.inverse.nearest(place)
-            for place, axis in zip(places, self.axes, strict=True)
+            place if axis.ratio <= 1 else axis.inverse.nearest(place + first) - part.start
+            for place, axis, first, part in zip(places, self.axes, firsts, box, strict=True)
         ]
-        flat = np.ravel_multi_index(found, self.new_shape)
-        result = np.zeros(math.prod(self.new_shape), painted.dtype)
-        most = np.zeros(result.size, np.int32)
-        ids = values[places]
+        inside = np.logical_and.reduce([(place >= 0) & (place < n) for place, n in zip(found, shape, strict=True)])
+        ids, flat = ids[inside], np.ravel_multi_index([place[inside] for place in found], shape)
+        result = np.zeros(math.prod(shape), painted.dtype)
+        most = np.zeros(result.size, np.int64)
         for label_id in np.unique(ids):
             cells, counts = np.unique(flat[ids == label_id], return_counts=True)
             is_more = counts > most[cells]
             result[cells[is_more]] = label_id
             most[cells[is_more]] = counts[is_more]
-        return result.reshape(self.new_shape)
+        return result.reshape(shape)
 
     def labels_back(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Z Y X label ids of the new grid on that of the image: each voxel takes the label it lies in."""
