@@ -24,26 +24,22 @@ from napari_unet3d.engine.volume import Volume
 from napari_unet3d.exports.bioimageio import UNKNOWN_AUTHOR, PackageDescription, to_package
 from napari_unet3d.exports.onnx_export import to_onnx
 from napari_unet3d.exports.quantization import Method, compared, quantized
-from napari_unet3d.exports.runtime import (
-    EXPORT_SUFFIXES,
-    ONNX_SUFFIX,
-    PACKAGE_SUFFIX,
-    ExportedModel,
-    from_onnx,
-    load_exported,
-)
+from napari_unet3d.exports.runtime import ONNX_SUFFIX, PACKAGE_SUFFIX, ExportedModel, from_onnx, load_exported
 from napari_unet3d.exports.sample import check_same, sample_grey
-from napari_unet3d.exports.torch_export import to_pt2
+from napari_unet3d.exports.torch_export import PT2_SUFFIX, to_pt2
+from napari_unet3d.exports.torch_import import load_pt2
 
 Format: TypeAlias = Literal["onnx", "pt2", "bioimageio"]
 SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
-    {"onnx": ONNX_SUFFIX, "pt2": ".pt2", "bioimageio": PACKAGE_SUFFIX}
+    {"onnx": ONNX_SUFFIX, "pt2": PT2_SUFFIX, "bioimageio": PACKAGE_SUFFIX}
 )
 """Suffix of the files of each format."""
 
 
 def open_model(path: PathLike) -> TrainedModel | ExportedModel:
-    """A model for predicting: a model file, or an ``.onnx`` or bioimage.io ``.zip`` that `export_model` wrote.
+    """A model for predicting: a model file, or an ``.onnx``, ``.pt2`` or bioimage.io ``.zip`` of `export_model`.
+
+    ONNX graphs run in onnxruntime; of a ``.pt2`` the weights are taken, not the graph, so it is a trained model again.
 
     Raises
     ------
@@ -52,9 +48,10 @@ def open_model(path: PathLike) -> TrainedModel | ExportedModel:
     ModelFileError
         If the file is missing, foreign, damaged or of a newer format.
     """
-    if Path(path).suffix.lower() in EXPORT_SUFFIXES:
+    suffix = Path(path).suffix.lower()
+    if suffix in (ONNX_SUFFIX, PACKAGE_SUFFIX):
         return load_exported(path)
-    return load_model(path)
+    return load_pt2(path) if suffix == PT2_SUFFIX else load_model(path)
 
 
 def export_model(model: TrainedModel | PathLike, out: PathLike, format: Format, **options: Any) -> Path:

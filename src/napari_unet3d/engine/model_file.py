@@ -75,15 +75,39 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
         header = _read_header(path, file)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     weights = {k.removeprefix(_WEIGHTS): v for k, v in tensors.items() if k.startswith(_WEIGHTS)}
-    _check_size(path, header.recipe.network, weights)
-    network = build_network(header.recipe.network)
-    _check_weights(path, network.state_dict(), weights)
-    network.load_state_dict(weights)
     state = None
     if header.state is not None:
         state = TrainingState(
             {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}, header.state
         )
+    return assembled(path, header, weights, state)
+
+
+def assembled(
+    path: Path, header: ModelHeader, weights: Mapping[str, Tensor], state: TrainingState | None = None
+) -> TrainedModel:
+    """The model of a header and the weights that stand beside it.
+
+    Parameters
+    ----------
+    path
+        Where they come from, for messages.
+    header
+        Its recipe says which network.
+    weights
+        By their names in the network.
+    state
+        What resuming needs, if it is there.
+
+    Raises
+    ------
+    ModelFileError
+        If the weights do not fit the network.
+    """
+    _check_size(path, header.recipe.network, weights)
+    network = build_network(header.recipe.network)
+    _check_weights(path, network.state_dict(), weights)
+    network.load_state_dict(weights)
     return TrainedModel(
         network=network.eval().requires_grad_(False),
         recipe=header.recipe,

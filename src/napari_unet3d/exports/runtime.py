@@ -20,15 +20,12 @@ from napari_unet3d.exports.dependencies import require
 from napari_unet3d.exports.grey_network import INPUT, GreyValues, folded, unfolded
 from napari_unet3d.exports.onnx_check import checked_onnx
 from napari_unet3d.exports.onnx_export import LARGEST_FILE
-from napari_unet3d.exports.safe_zip import read_entry
+from napari_unet3d.exports.safe_zip import opened_zip
 
 ONNX_SUFFIX: Final = ".onnx"
 PACKAGE_SUFFIX: Final = ".zip"
 PACKAGE_WEIGHTS: Final = "weights.onnx"
 """Name of the ONNX file in a bioimage.io package."""
-
-EXPORT_SUFFIXES: Final = (ONNX_SUFFIX, PACKAGE_SUFFIX)
-"""Files that `load_exported` reads."""
 
 _SILENT: Final = 4  # onnxruntime: fatal errors only; the others are raised anyway
 
@@ -147,8 +144,11 @@ def load_exported(path: str | os.PathLike[str]) -> ExportedModel:
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
-    is_package = path.suffix.lower() == PACKAGE_SUFFIX
-    return from_onnx(path, read_entry(path, PACKAGE_WEIGHTS, LARGEST_FILE) if is_package else _read(path))
+    if path.suffix.lower() != PACKAGE_SUFFIX:
+        return from_onnx(path, _read(path))
+    with opened_zip(path) as archive:
+        content = archive.read(PACKAGE_WEIGHTS, LARGEST_FILE)
+    return from_onnx(path, content)
 
 
 def from_onnx(path: Path, content: bytes) -> ExportedModel:

@@ -1,4 +1,4 @@
-"""Reading one entry of a ZIP archive that anybody may have made.
+"""Reading entries of a ZIP archive that anybody may have made.
 
 Nothing is unpacked to disk, and nothing is read whose size was not checked before.
 """
@@ -8,56 +8,88 @@ from __future__ import annotations
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from napari_unet3d.engine.errors import ModelFileError
 
-_MOST_ENTRIES: Final = 1000
+_MOST_ENTRIES: Final = 5000
 _HIGHEST_RATIO: Final = 100
 """Weights and pictures hardly get smaller by compression; what gets a hundred times smaller is no model."""
 
 
-def read_entry(path: Path, name: str, largest: int) -> bytes:
-    """The content of the entry `name` of the archive `path`.
+class SafeZip:
+    """The entries of an open archive, looked over.
 
     Parameters
     ----------
     path
+        Of the archive, for messages.
+    archive
         The archive.
-    name
-        The entry, at the top of the archive.
-    largest
-        Bytes that it may have.
 
     Raises
     ------
     ModelFileError
-        If the archive is damaged, has no such entry, an entry that climbs out of the folder, is a link, is encrypted
-        or there twice, too many entries, or entries that are too large or grow too much.
+        If an entry climbs out of the folder, is a link, is encrypted, grows too much or is there twice, or there are
+        too many.
+    """
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        entries = archive.infolist()
+        _check(path, entries)
+        self._path = path
+        self._archive = archive
+        self._entries = {entry.filename: entry for entry in entries}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all entries, with ``/`` between folders."""
+        return tuple(self._entries)
+
+    def read(self, name: str, largest: int) -> bytes:
+        """The content of an entry that has at most `largest` bytes.
+
+        Raises
+        ------
+        ModelFileError
+            If there is none of that name, or it is larger.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise ModelFileError(f"{self._path} holds no {name}: it was not written by napari-unet3d, or is damaged")
+        if entry.file_size > largest:
+            raise ModelFileError(
+                f"{name} in {self._path} says it has {entry.file_size:,} bytes; at most {largest:,} are read"
+            )
+        with self._archive.open(entry) as file:
+            return file.read(entry.file_size)
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[SafeZip]:
+    """An archive for reading; the troubles of `zipfile` are told in one line.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing, damaged, or not to be trusted (see `SafeZip`).
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check(path, entries)
-            wanted = [entry for entry in entries if entry.filename == name]
-            if not wanted:
-                raise ModelFileError(f"{path} holds no {name}: it was not written by napari-unet3d")
-            if wanted[0].file_size > largest:
-                raise ModelFileError(
-                    f"{name} in {path} says it has {wanted[0].file_size:,} bytes; at most {largest:,} are read"
-                )
-            with archive.open(wanted[0]) as file:
-                return file.read(wanted[0].file_size)
+            yield SafeZip(path, archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise ModelFileError(f"{path} is no bioimage.io package, or is damaged ({error}); copy it again") from None
+        line = " ".join(str(error).split())
+        raise ModelFileError(f"{path} is no exported model, or is damaged ({line}); copy it again") from None
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _check(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     if len(entries) > _MOST_ENTRIES:
-        raise ModelFileError(f"{path} has {len(entries):,} entries; a package of this program has fewer than 20")
+        raise ModelFileError(f"{path} has {len(entries):,} entries; an exported model has at most {_MOST_ENTRIES:,}")
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
         raise ModelFileError(f"{path} holds two entries of the same name; it is not to be trusted")
