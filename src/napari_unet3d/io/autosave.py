@@ -6,6 +6,7 @@
                         annotation-earlier.npz   as they were before this session's first save
                         recipe.yaml
                         model.safetensors        written by the training run
+                        model-earlier.safetensors   that of the run before
                         about.json               which image, when, how much: for people
 
 Each file is complete or not there: it gets its name in one step. Two programs that save at once leave the files of
@@ -42,6 +43,7 @@ _ANNOTATION: Final = "annotation.npz"
 _EARLIER: Final = "annotation-earlier.npz"
 _RECIPE: Final = "recipe.yaml"
 _MODEL: Final = "model.safetensors"
+_EARLIER_MODEL: Final = "model-earlier.safetensors"
 _ABOUT: Final = "about.json"
 _WINDOW: Final = 192  # edge of the part of a plane that counts; three parts of 8 bytes a voxel stay below 1 MB
 
@@ -136,6 +138,27 @@ class AutosaveFolder:
     def model_path(self) -> Path:
         """Where the training run keeps its best model; call `make` first."""
         return self._path / _MODEL
+
+    def begin_another(self) -> None:
+        """The next save is of another annotation: what is saved now is kept as the earlier one."""
+        self._has_saved = False
+
+    def put_model_aside(self) -> None:
+        """Keep the model that is there as the earlier one, before another run writes its own.
+
+        Raises
+        ------
+        FileError
+            If it cannot be renamed.
+        """
+        if self.model_path.is_file():
+            with self._writing():
+                move_into_place(self.model_path, self._path / _EARLIER_MODEL)
+
+    @property
+    def model_paths(self) -> tuple[Path, ...]:
+        """The models that are there, the newest first."""
+        return tuple(path for name in (_MODEL, _EARLIER_MODEL) if (path := self._path / name).is_file())
 
     @property
     def exists(self) -> bool:

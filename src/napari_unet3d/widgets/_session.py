@@ -111,6 +111,8 @@ class Session:
     """Volume, axis and index of the slices that are measured on, not trained on."""
     curves_version: int = 0
     """Grows whenever `curves` does."""
+    kept: str = ""
+    """What an earlier session left of the chosen image and offers back; empty: nothing."""
     machine_rate: float | None = None
     """Multiply-additions a second in training, measured in the last run; None before."""
 

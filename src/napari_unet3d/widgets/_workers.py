@@ -26,12 +26,14 @@ from superqt.utils import create_worker
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import PredictConfig, TrainConfig
 from napari_unet3d.engine.errors import UNet3dError
-from napari_unet3d.engine.progress import Box, Command, Event, Finished, Inbox, Predicted, Stop
+from napari_unet3d.engine.progress import Box, Command, Event, Finished, Inbox, Note, Predicted, Stop
 from napari_unet3d.engine.volume import LazyArray, Volume
+from napari_unet3d.widgets._kept import KeptFolder
 
 if TYPE_CHECKING:
     from napari_unet3d.api import TrainingRun
     from napari_unet3d.engine.trained_model import TrainedModel
+    from napari_unet3d.io._stored import TimeAxis
 
 _LOGGER = logging.getLogger(__name__)
 _DRAIN_MS: Final = 50
@@ -182,6 +184,8 @@ class TrainingTask:
         A model with training state to go on with; preset and settings then do not matter.
     weights_from
         A model whose weights to begin with.
+    kept
+        Folder for the model file where `out` is not given; None: nowhere.
     """
 
     volumes: tuple[tuple[Volume, NDArray[np.unsignedinteger]], ...]
@@ -192,11 +196,13 @@ class TrainingTask:
     out: Path | None = None
     resume: TrainedModel | None = None
     weights_from: TrainedModel | None = None
+    kept: KeptFolder | None = None
 
     def __call__(self, emit: Emit, inbox: WorkerInbox) -> TrainedModel:
         """Train; gives the best model, with the state that going on needs."""
         from napari_unet3d import api
 
+        out = self.out or self._kept_model(emit)
         pairs = [(image, labels.copy()) for image, labels in self.volumes]
         continued = self.resume or self.weights_from
         run = api.train_events(
@@ -205,7 +211,7 @@ class TrainingTask:
             network=None if continued else self.preset,
             network_settings=None if continued else self.settings,
             config=self.config,
-            out=self.out,
+            out=out,
             resume=self.resume,
             weights_from=self.weights_from,
             keep_state=True,
@@ -218,6 +224,20 @@ class TrainingTask:
         except Exception as error:  # whatever went wrong, the best model so far is not lost
             raise Interrupted(_model_so_far(run), error) from error
         return run.model(with_state=True)
+
+    def _kept_model(self, emit: Emit) -> Path | None:
+        """The model file in the folder, which is made; None, with a note, where that cannot be."""
+        if self.kept is None:
+            return None
+        try:
+            folder = self.kept.get()
+            folder.make()
+            if self.resume is None:
+                folder.put_model_aside()
+        except UNet3dError as error:
+            emit(Note(f"the model is not saved automatically: {error}; training goes on", "warning"))
+            return None
+        return folder.model_path
 
 
 def _model_so_far(run: TrainingRun) -> TrainedModel | None:
@@ -327,11 +347,17 @@ class LabelExportTask:
     class_names: dict[int, str]
     path: Path
     background_as_zero: bool
+    time: TimeAxis | None = None
 
     def __call__(self, emit: Emit, inbox: WorkerInbox) -> Path:
         """Write them."""
         from napari_unet3d.io.label_export import export_labels
 
         return export_labels(
-            self.labels, self.path, self.image, classes=self.class_names, background_as_zero=self.background_as_zero
+            self.labels,
+            self.path,
+            self.image,
+            classes=self.class_names,
+            background_as_zero=self.background_as_zero,
+            time=self.time,
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QGridLayout,
@@ -19,9 +19,11 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.widgets._class_table import ClassTable
 from napari_unet3d.widgets._dock import Dock, button, first_layer, layer_box, set_reason
+from napari_unet3d.widgets._legend import Legend
+from napari_unet3d.widgets._offer import Offer
 from napari_unet3d.widgets._plots import CurvePoint, CurvesPlot, CurveStyle
+from napari_unet3d.widgets._run_settings import RunSettings
 from napari_unet3d.widgets._scrolling import wrapped
-from napari_unet3d.widgets._section import Section
 from napari_unet3d.widgets._session import Phase
 from napari_unet3d.widgets._theme import ThemeColours
 from napari_unet3d.widgets._workbench.bench import workbench_of
@@ -30,10 +32,8 @@ if TYPE_CHECKING:
     import napari
 
 _MODEL_FILTER: Final = "Models (*.safetensors)"
-_LEGEND: Final = (
-    "In the annotation layer each colour is a class, and background is a class too. "
-    "What has no colour is <b>not annotated</b>: nothing is learnt from it."
-)
+_MOST_ADVICE: Final = 2
+"""Sentences of the guide that are shown at a time."""
 
 
 class TrainDock(Dock):
@@ -63,18 +63,29 @@ class TrainDock(Dock):
         self.annotation_box = layer_box("Labels")
         self._pickers = [self.image_box, self.annotation_box]
         layers = QFormLayout()
+        bench = self._bench
+        self.voxel_size = wrapped(QLabel())
+        self.scale_button = button(
+            "Set it on the layer",
+            "Show the image, and what lies over it, in the voxel size that its file tells",
+            bench.file_scale.set_on_layers,
+        )
         layers.addRow("Image", self.image_box.native)
+        layers.addRow("", self.voxel_size)
+        layers.addRow("", self.scale_button)
         layers.addRow("Annotation", self.annotation_box.native)
         self.column.addLayout(layers)
+        self.offer = Offer("Restore", "Not now")
+        self.column.addWidget(self.offer)
 
-        bench = self._bench
         self.new_button = button(
             "New annotation layer", "Add a layer over the image to paint classes into", bench.new_annotation
         )
         self.column.addWidget(self.new_button)
         self.class_table = ClassTable()
         self.column.addWidget(self.class_table)
-        self.column.addWidget(wrapped(QLabel(_LEGEND)))
+        self.legend = Legend()
+        self.column.addWidget(self.legend)
         self.guide = wrapped(QLabel())
         self.column.addWidget(self.guide)
         self.complete_button = button(
@@ -89,15 +100,9 @@ class TrainDock(Dock):
         )
         self._add_row(self.complete_button, self.copy_button)
 
-        self.minutes = QDoubleSpinBox()
-        self.minutes.setRange(0.1, 24 * 60)
-        self.minutes.setDecimals(1)
-        self.minutes.setSuffix(" min")
-        self.minutes.setToolTip("Wall time of the training, from the click to the finished model")
-        self.until_better = QCheckBox("until it stops improving")
-        self.until_better.setToolTip("Without a fixed time: ends when the score on held-out slices stands still")
-        self.column.addWidget(self.minutes)
-        self.column.addWidget(self.until_better)
+        self.run_settings = RunSettings()
+        self.minutes, self.until_better = self.run_settings.minutes, self.run_settings.until_better
+        self.column.addWidget(self.run_settings)
         runner = bench.training
         self.train_button = button(
             "Train", "Train a new network on what is painted (and on what will be)", runner.start
@@ -120,8 +125,6 @@ class TrainDock(Dock):
         self.column.addWidget(self.preview)
         self.plot = CurvesPlot()
         self.column.addWidget(self.plot)
-        self.device = wrapped(QLabel())
-        self.column.addWidget(Section("Device", self.device))
         self.load_button = button(
             "Load model...", "Read a model file, to apply it or to train it further", self._on_load
         )
@@ -141,8 +144,11 @@ class TrainDock(Dock):
         self.class_table.changed.connect(bench.set_classes)
         self.class_table.chosen.connect(bench.paint_with)
         self.class_table.add_asked.connect(bench.add_class)
-        self.minutes.valueChanged.connect(self._on_budget)
-        self.until_better.toggled.connect(self._on_budget)
+        self.run_settings.changed.connect(self._on_budget)
+        self.run_settings.device_chosen.connect(bench.choose_device)
+        self.offer.accepted.connect(bench.keeping.restore)
+        self.offer.declined.connect(bench.keeping.dismiss)
+        bench.guide.changed.connect(self._show_buttons)
         self.preview.toggled.connect(self._on_preview)
         for signal in (events.phase, events.model, events.is_applying):
             self.follow(signal, self._show_buttons)
@@ -152,14 +158,15 @@ class TrainDock(Dock):
         self.follow(events.message, self._show_message)
         self.follow(events.curves_version, self._show_curves)
         self.follow(events.device, self._show_device)
+        self.follow(events.kept, self._show_kept)
+        self.follow(events.voxel_size, self._show_voxel_size)
         bench.layers_changed.connect(self._show_layers)
         bench.painted.connect(self._show_buttons)
 
     # --- what the user does -------------------------------------------------------------------------------
 
-    def _on_budget(self, *_: Any) -> None:
-        seconds = None if self.until_better.isChecked() else self.minutes.value() * 60
-        self._session.train_config = self._session.train_config.updated(seconds=seconds, steps=None)
+    def _on_budget(self, changes: dict[str, Any]) -> None:
+        self._session.train_config = self._session.train_config.updated(**changes)
 
     def _on_preview(self, is_on: bool) -> None:
         self._bench.shows_preview = is_on
@@ -193,7 +200,13 @@ class TrainDock(Dock):
     def set_colours(self, colours: ThemeColours) -> None:
         """Follow the theme."""
         super().set_colours(colours)
-        self.plot.set_colours(colours)
+        for shown in (self.plot, self.guide, self.voxel_size):
+            if isinstance(shown, QLabel):
+                shown.setStyleSheet(f"color: {colours.faint_text};")
+            else:
+                shown.set_colours(colours)
+        self.legend.set_theme(colours)
+        self.run_settings.set_theme(colours)
 
     def reset_choices(self, *args: Any) -> None:
         """Refill the boxes, and choose the image where there is none yet."""
@@ -210,9 +223,28 @@ class TrainDock(Dock):
         self._show_curves()
         self._show_buttons()
         self._show_device()
+        self._show_kept()
+        self._show_voxel_size()
 
     def _show_device(self, *_: Any) -> None:
-        self.device.setText(self._session.device or "chosen when training starts")
+        self.run_settings.show_reason(self._session.device)
+
+    def _show_kept(self, *_: Any) -> None:
+        kept = self._session.kept
+        self.offer.show_text(f"Painted slices of this image are kept: {kept}" if kept else "")
+
+    def _show_voxel_size(self, *_: Any) -> None:
+        image = self._bench.image
+        is_told = image is not None and image.told_size is not None and not image.has_voxel_size
+        self.scale_button.setVisible(is_told)
+        self.voxel_size.setVisible(image is not None)
+        if image is not None:
+            if is_told or image.has_voxel_size:
+                text = f"voxel {image.voxel_size}" + (", as its file tells" if is_told else "")
+            else:
+                text = "no voxel size: voxels count as cubes"
+            self.voxel_size.setText(text)
+            self.voxel_size.setToolTip("Edge lengths of a voxel, Z x Y x X")
 
     def _show_layers(self) -> None:
         for box, layer in (
@@ -222,24 +254,19 @@ class TrainDock(Dock):
             if layer is not None and layer in box.choices and box.value != layer:
                 with box.changed.blocked():
                     box.value = layer
+        self._show_voxel_size()
         self._show_buttons()
 
     def _show_classes(self, *_: Any) -> None:
         self.class_table.set_classes(self._session.classes)
+        self.legend.set_classes(self._session.classes)
         self.plot.set_score_styles(
             [CurveStyle(str(entry.id), entry.name, entry.colour) for entry in self._session.classes]
         )
 
     def _show_budget(self, *_: Any) -> None:
-        seconds = self._session.train_config.seconds
-        for widget in (self.minutes, self.until_better):
-            widget.blockSignals(True)
-        self.until_better.setChecked(seconds is None)
-        if seconds is not None:
-            self.minutes.setValue(seconds / 60)
-        self.minutes.setEnabled(seconds is not None)
-        for widget in (self.minutes, self.until_better):
-            widget.blockSignals(False)
+        self.run_settings.show_config(self._session.train_config)
+        self._show_buttons()
 
     def _show_progress(self, *_: Any) -> None:
         fraction, text = self._session.training_progress
@@ -272,9 +299,19 @@ class TrainDock(Dock):
         needs = "" if bench.annotation is not None else "make an annotation layer first"
         set_reason(self.complete_button, needs)
         set_reason(self.copy_button, needs)
-        self.guide.setText("" if is_running or not problem else f"Next: {problem}.")
-        self.guide.setVisible(bool(self.guide.text()))
+        self._show_guide(problem)
         self._show_progress()
+
+    def _show_guide(self, problem: str) -> None:
+        sentences = self._bench.guide.sentences()[:_MOST_ADVICE]
+        if self._session.phase.is_running:
+            sentences = []
+        elif not sentences and problem:
+            sentences = [problem]
+        elif not problem and not sentences:
+            sentences = ["click Train, and go on painting while it learns"] if self._session.model is None else []
+        self.guide.setText("<br>".join(f"<b>Next:</b> {html.escape(text)}." for text in sentences))
+        self.guide.setVisible(bool(sentences))
 
     def _show_curves(self, *_: Any) -> None:
         curves = self._session.curves

@@ -52,6 +52,11 @@ class AnnotationCheck(QObject):
         """Id that means "not annotated"; 0 also where everything is annotated."""
 
     @property
+    def layer_name(self) -> str:
+        """Of the layer that is looked through."""
+        return "" if self._layer is None else str(self._layer.name)
+
+    @property
     def is_asking(self) -> bool:
         """Whether the user has to say which id means "not annotated"."""
         return bool(self.ids) and NOT_ANNOTATED not in self.ids and not self._has_too_many

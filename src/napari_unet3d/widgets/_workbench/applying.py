@@ -1,16 +1,20 @@
-"""A model applied to the open volume, tile by tile, into layers that fill while the user looks."""
+"""A model applied to an open volume, tile by tile, into layers that fill while the user looks."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from qtpy.QtCore import QObject
+import psutil
+from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.progress import Event, Finished, Note, Pause, Predicted, Resume, Started
+from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
 from napari_unet3d.widgets._layers.prediction import add_prediction, add_values
 from napari_unet3d.widgets._layers.view import box_in_view, is_3d, visible_plane
 from napari_unet3d.widgets._session import Progress
@@ -22,6 +26,17 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS: Final = {False: 0.15, True: 1.0}
 """Between two refreshes; a 3D view uploads the whole volume each time."""
+
+LARGE_SHARE: Final = 0.25
+"""Of the free memory: result layers that need more are told of before they are made."""
+
+MOST_SHARE: Final = 0.9
+"""Of the free memory: result layers that need more are not made."""
+
+_LESS: Final = (
+    "leave out the layers of probabilities and uncertainty, zoom in and predict only what is in view, or predict into a "
+    "file with the command line (napari-unet3d predict)"
+)
 
 
 @dataclass(frozen=True)
@@ -39,13 +54,16 @@ class ApplyOptions:
 
 
 class PredictionRunner(QObject):
-    """Runs one prediction at a time.
+    """Runs one prediction at a time, on the image of the workbench or on another one.
 
     Parameters
     ----------
     bench
-        Has the session, the viewer and the chosen layers.
+        Has the session, the viewer and the image that is trained on.
     """
+
+    image_changed = Signal()
+    """Another image is to be predicted, or none."""
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
@@ -55,45 +73,116 @@ class PredictionRunner(QObject):
         self._layers: list[Any] = []
         self._refreshed_at = 0.0
         self._reason = ""
+        self._has_own_image = False
+        self.image: ImageChoice | None = None
+        """What is to be predicted: the image that is trained on, unless another one was chosen."""
+        self.image_problem = ""
+        """Why there is none, for people."""
+        self.image_layers: tuple[Any, ...] = ()
+        """The layers that were chosen, also where they cannot be used together."""
+        self.image_axes: str | None = None
+        """The axes that were asked for; None for guessed ones."""
+        self.result: Any = None
+        """The newest predicted labels layer, or None."""
+        bench.layers_changed.connect(self._follow_bench)
 
-    def problem(self) -> str:
+    # --- what is predicted --------------------------------------------------------------------------------
+
+    def choose_image(self, layers: Sequence[Any], axes: str | None = None) -> None:
+        """Predict these image layers; the training stays with its own. No layers: the image that is trained on."""
+        self._has_own_image = bool(layers)
+        if not layers:
+            self._follow_bench()
+            return
+        self.image_layers, self.image_axes = tuple(layers), axes
+        try:
+            self.image, self.image_problem = choose_image(layers, axes), ""
+        except UNet3dError as error:
+            self.image, self.image_problem = None, str(error)
+        self.image_changed.emit()
+
+    def _follow_bench(self) -> None:
+        if self._has_own_image:
+            return
+        bench = self._bench
+        self.image, self.image_problem = bench.image, bench.image_problem
+        self.image_layers, self.image_axes = bench.image_layers, bench.image_axes
+        self.image_changed.emit()
+
+    def problem(self, options: ApplyOptions | None = None) -> str:
         """Why nothing can be predicted, as a sentence that says what to do; empty if it can."""
+        model, image = self._session.model, self.image
         if self._session.is_applying:
             return "a prediction is running"
-        if self._session.model is None:
-            return "train a model or load a model file first"
-        image = self._bench.image
+        if model is None:
+            return "train a model (Train dock) or load a model file first"
         if image is None:
-            return self._bench.image_problem or "open an image first"
-        needed = self._session.model.recipe.network.in_channels
-        if image.channels != needed:
-            return f"{image.name} has {image.channels} channels, the model needs {needed}; choose another image or axes"
+            return self.image_problem or "open an image first"
+        if image.channels != model.in_channels:
+            return (
+                f"{image.name} has {_count(image.channels, 'channel')}, the model needs {model.in_channels}; choose "
+                "another image, or set axes and channels"
+            )
+        if image.spatial_dims != model.spatial_dims:
+            return (
+                f"{image.name} is {image.spatial_dims}D, the model was trained on {model.spatial_dims}D images; choose "
+                "another image, or set its axes"
+            )
+        if options is not None and self.bytes_needed(options) > MOST_SHARE * _free_memory():
+            return f"{self._size_sentence(options)}; {_LESS}"
         return ""
+
+    # --- memory -------------------------------------------------------------------------------------------
+
+    def bytes_needed(self, options: ApplyOptions) -> int:
+        """Memory of the layers that a prediction fills; 0 where nothing can be predicted."""
+        model, image = self._session.model, self.image
+        if model is None or image is None:
+            return 0
+        box = box_in_view(self._bench.viewer, image) if options.only_view else None
+        voxels = math.prod(part.stop - part.start for part in box) if box else math.prod(image.spatial_shape)
+        times = image.time_points if options.all_times else 1
+        floats = options.uncertainty + options.probabilities * len(model.classes)
+        return voxels * times * (_label_type(model).itemsize + floats * np.dtype(np.float32).itemsize)
+
+    def memory_note(self, options: ApplyOptions) -> str:
+        """What to know before a large result is made; empty for a small one."""
+        if self.bytes_needed(options) <= LARGE_SHARE * _free_memory():
+            return ""
+        return f"{self._size_sentence(options)}. If that is too much: {_LESS}."
+
+    def _size_sentence(self, options: ApplyOptions) -> str:
+        needed, free = self.bytes_needed(options), _free_memory()
+        return f"the result needs {_gigabytes(needed)} of memory, {_gigabytes(free)} are free"
+
+    # --- the run ------------------------------------------------------------------------------------------
 
     def start(self, options: ApplyOptions) -> None:
         """Predict into new layers, the slice in view first."""
         session, bench = self._session, self._bench
-        problem = self.problem()
+        problem = self.problem(options)
         if problem:
             session.tell(problem, warning=True)
             return
-        image, model = bench.image, session.model
+        image, model = self.image, session.model
         assert image is not None  # problem() looked
         assert model is not None
+        in_view = _time_in_view(bench.viewer, image)
+        times = list(range(image.time_points)) if options.all_times else [in_view]
+        times.sort(key=lambda t: t != in_view)
+        box = box_in_view(bench.viewer, image) if options.only_view else None
+        plane = visible_plane(bench.viewer, image)
         try:
-            plane = visible_plane(bench.viewer, image)
-            time_now = plane.t if plane is not None else bench.time_in_view()
-            times = range(image.time_points) if options.all_times else [time_now]
-            box = box_in_view(bench.viewer, image) if options.only_view else None
-            jobs = self._make_layers(image, model, list(times), options)
+            volumes = self._make_layers(image, model, times, options)
         except (UNet3dError, MemoryError) as error:
-            full = "there is not enough memory for the result; close other layers or leave out the probabilities"
-            session.tell(full if isinstance(error, MemoryError) else str(error), warning=True)
+            text = f"{self._size_sentence(options)}; {_LESS}" if isinstance(error, MemoryError) else str(error)
+            session.tell(text, warning=True)
             return
-        start_at = None if plane is None else (plane.axis, plane.index)
-        work = PredictionTask(model, session.predict_config, jobs, start_at=start_at, box=box)
+        work = PredictionTask(
+            model, session.predict_config, volumes, (plane.axis, plane.index) if plane is not None else None, box
+        )
         session.is_applying = True
-        session.applying_progress = Progress(0.0, "starting")
+        session.applying_progress = Progress(None, "starting")
         session.tell("")
         self._reason = ""
         self._job = Job(work, self)
@@ -118,27 +207,38 @@ class PredictionRunner(QObject):
             self._job.send(Resume())
 
     def stop_for(self, layer: Any) -> None:
-        """A layer was removed: end a prediction that writes into it."""
-        if layer in self._layers:
+        """A layer was removed: end a prediction whose labels it shows, forget an image that it is part of."""
+        if self._layers and layer == self._layers[0]:
             self.cancel()
+        if layer == self.result:
+            self.result = None
+        if self._has_own_image and layer in self.image_layers:
+            self.choose_image([])
 
     def _make_layers(
-        self, image: Any, model: Any, times: list[int], options: ApplyOptions
+        self, image: ImageChoice, model: Any, times: list[int], options: ApplyOptions
     ) -> tuple[VolumePrediction, ...]:
         viewer, shape = self._bench.viewer, image.spatial_shape
         full = (image.time_points, *shape) if "T" in image.axes else shape
-        dtype = np.uint8 if max(model.label_ids) < 256 else np.uint16
-        labels = np.zeros(full, dtype)
+        labels = np.zeros(full, _label_type(model))
         probabilities = np.zeros((len(model.classes), *full), np.float32) if options.probabilities else None
         uncertainty = np.zeros(full, np.float32) if options.uncertainty else None
-        layer = add_prediction(viewer, image, model.classes, f"{image.name} prediction", data=labels)
-        self._layers = [layer]
+        provenance = {"model": self._session.model_origin, "image": image.name}
+        self.result = add_prediction(
+            viewer, image, model.classes, f"{image.name} prediction", data=labels, provenance=provenance
+        )
+        self._layers = [self.result]
         if uncertainty is not None:
-            self._layers.append(add_values(viewer, image, f"{image.name} uncertainty", data=uncertainty))
+            name = f"{image.name} uncertainty"
+            self._layers.append(add_values(viewer, image, name, data=uncertainty, provenance=provenance))
         if probabilities is not None:
             for entry, values in zip(model.classes, probabilities, strict=True):
-                self._layers.append(add_values(viewer, image, f"{image.name} probability of {entry.name}", data=values))
-        self._bench.prediction = layer
+                name = f"{image.name} probability of {entry.name}"
+                layer = add_values(viewer, image, name, data=values, provenance=provenance)
+                layer.visible = False  # one over the other, they would show nothing
+                self._layers.append(layer)
+        if self._bench.image is not None and image.key == self._bench.image.key:
+            self._bench.prediction = self.result
 
         def at(values: Any, t: int) -> Any:
             return values[..., t, :, :, :] if values is not None and "T" in image.axes else values
@@ -175,12 +275,39 @@ class PredictionRunner(QObject):
 
     def _on_ended(self, ended: Ended) -> None:
         self._refresh()
-        self._job = None
+        job, self._job = self._job, None
+        if job is not None:
+            job.deleteLater()
         self._layers = []
         session = self._session
         was_cancelled = self._reason == "stopped"
         text = "cancelled: the layers hold what was done" if was_cancelled else "" if ended.error else "done"
-        session.applying_progress = Progress(session.applying_progress.fraction if was_cancelled else 1.0, text)
+        was_at = session.applying_progress.fraction or 0.0
+        session.applying_progress = Progress(was_at if was_cancelled or ended.error else 1.0, text)
         session.is_applying = False
         if ended.error:
             session.tell(ended.error, warning=True)
+
+
+def _label_type(model: Any) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if max(model.label_ids) < 256 else np.uint16)
+
+
+def _time_in_view(viewer: Any, image: ImageChoice) -> int:
+    """Time point that the slider stands at; 0 without time."""
+    if "T" not in image.layer_axes:
+        return 0
+    at = float(image.layer.world_to_data(viewer.dims.point)[image.layer_axes.index("T")])
+    return int(np.clip(round(at), 0, image.time_points - 1))
+
+
+def _free_memory() -> int:
+    return int(psutil.virtual_memory().available)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

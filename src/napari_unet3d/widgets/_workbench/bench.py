@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,23 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet3d.engine.classes import COLOURS, ClassInfo
+from napari_unet3d.engine.classes import COLOURS, ClassInfo, default_classes
 from napari_unet3d.engine.errors import DataError, UNet3dError
 from napari_unet3d.widgets._layers.annotation import (
     annotation_problem,
     complete_slice,
     copy_slice,
+    is_own,
     new_annotation,
     spatial_view,
 )
-from napari_unet3d.widgets._layers.classes import apply_classes
+from napari_unet3d.widgets._layers.classes import apply_classes, classes_of
 from napari_unet3d.widgets._layers.held_out import HeldOutMarks, plane_box
 from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
 from napari_unet3d.widgets._layers.prediction import add_prediction, refresh, show_plane
-from napari_unet3d.widgets._layers.strokes import StrokeWatch
+from napari_unet3d.widgets._layers.strokes import Change, StrokeWatch
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
+from napari_unet3d.widgets._preferences import follow_device, preferences
 from napari_unet3d.widgets._session import Curves, Phase, Point, Session, session_of
+from napari_unet3d.widgets._workbench.annotation_check import AnnotationCheck
 from napari_unet3d.widgets._workbench.applying import PredictionRunner
+from napari_unet3d.widgets._workbench.cleaning import Cleaning
+from napari_unet3d.widgets._workbench.file_scale import FileScale
+from napari_unet3d.widgets._workbench.guide import Guide
+from napari_unet3d.widgets._workbench.keeping import Keeper, take_network
+from napari_unet3d.widgets._workbench.labels_source import LabelsSource
+from napari_unet3d.widgets._workbench.measuring import Measuring
+from napari_unet3d.widgets._workbench.suggesting import Suggesting
 from napari_unet3d.widgets._workbench.training import TrainingRunner
 from napari_unet3d.widgets._workers import Ended, Job, LabelExportTask, LoadTask, SaveTask, Work
 
@@ -60,6 +71,10 @@ class Workbench(QObject):
         self.image: ImageChoice | None = None
         self.image_problem = ""
         """Why there is no image, for people."""
+        self.image_layers: tuple[Any, ...] = ()
+        """The layers that were chosen, also where they cannot be used together."""
+        self.image_axes: str | None = None
+        """The axes that were asked for; None for guessed ones."""
         self.annotation: Any = None
         """The labels layer that is trained on, or None."""
         self.prediction: Any = None
@@ -67,29 +82,44 @@ class Workbench(QObject):
         self.shows_preview = True
         """Whether the slice in view is predicted during training."""
         self._jobs: list[Job] = []
-        self._watch: StrokeWatch | None = None
+        self.watch: StrokeWatch | None = None
+        """What was painted so far; None without an annotation that fits the image."""
         self._painted: set[int] = set()
         self._marks: HeldOutMarks | None = None
+        self._held_out: tuple[Plane, ...] = ()
         self._looks = QTimer(self)
         self._looks.setInterval(_LOOK_MS)
         self._looks.timeout.connect(self._look_for_strokes)
+        self.keeping = Keeper(self)
+        self.file_scale = FileScale(self)
+        self.guide = Guide(self)
         self.training = TrainingRunner(self)
         self.applying = PredictionRunner(self)
+        self.suggesting = Suggesting(self)
+        self.cleaning = Cleaning(self)
+        self.measuring = Measuring(self)
+        self.check = AnnotationCheck(self)
+        self.check.changed.connect(self._on_checked)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        self._on_device_preferred()
+        follow_device(self._on_device_preferred)
 
     # --- what is worked on --------------------------------------------------------------------------------
 
     def choose_image(self, layers: Sequence[Any], axes: str | None = None) -> None:
         """Work on these image layers; `axes` instead of guessed ones."""
         session = self.session
+        self._end_strokes()
+        self.image_layers, self.image_axes = tuple(layers), axes
         try:
             self.image, self.image_problem = choose_image(layers, axes), ""
         except UNet3dError as error:
             self.image, self.image_problem = None, str(error)
-        self._marks = None
+        self._marks, self._held_out = None, ()
         self._follow(is_empty=False)
+        self.keeping.follow_image()
         session.image_channels = self.image.channels if self.image else 1
-        session.voxel_size = self.image.voxel_size if self.image else None
+        self.file_scale.follow_image()
         session.image_shape = self.image.spatial_shape if self.image else None
         self.layers_changed.emit()
 
@@ -100,28 +130,70 @@ class Workbench(QObject):
 
     def choose_annotation(self, layer: Any) -> None:
         """Train on this labels layer, or on none."""
+        self._set_annotation(layer, is_empty=False)
+
+    def _set_annotation(self, layer: Any, *, is_empty: bool) -> None:
+        self._end_strokes()
+        is_another = layer != self.annotation
         self.annotation = layer
-        self._follow(is_empty=False)
+        self.check.look(layer)
+        self._follow(is_empty=is_empty)
+        if is_another:
+            self.keeping.follow_annotation()
         self.layers_changed.emit()
 
-    def new_annotation(self) -> None:
-        """Add an annotation layer over the image, with the brush ready."""
+    def _on_checked(self) -> None:
+        """The ids of an existing layer are known, or what they mean: they become classes."""
+        check, session = self.check, self.session
+        if check.problem():
+            self.layers_changed.emit()
+            return
+        if check.not_annotated:
+            self._follow(is_empty=False)
+        ids = check.classes
+        if len(ids) > 1:
+            known = {entry.id: entry for entry in session.classes}
+            is_untouched = session.model is None and session.classes == default_classes(tuple(known))
+            kept = {} if is_untouched else known
+            new = {entry.id: entry for entry in classes_of(self.annotation, ids)}
+            classes = tuple(entry for _, entry in sorted((new | kept).items()))
+            if classes != session.classes:
+                self.set_classes(classes)
+        self.layers_changed.emit()
+
+    def new_annotation(self, labels: NDArray[np.unsignedinteger] | None = None) -> None:
+        """Add an annotation layer over the image, with the brush ready.
+
+        Parameters
+        ----------
+        labels
+            What is painted in it: Z Y X, for several time points T Z Y X; by default nothing.
+
+        Raises
+        ------
+        DataError
+            If the labels do not have the shape of the image.
+        """
         if self.image is None:
             self.session.tell(self.image_problem or "open an image first", warning=True)
             return
-        self.annotation = new_annotation(self.viewer, self.image, self.session.classes)
-        self._follow(is_empty=True)
-        self.layers_changed.emit()
+        layer = new_annotation(self.viewer, self.image, self.session.classes, labels)
+        self._set_annotation(layer, is_empty=labels is None)
+
+    def _end_strokes(self) -> None:
+        """Save what was painted on the present annotation: another image or layer may be chosen."""
+        self.take_strokes()
+        self.keeping.flush()
 
     def _follow(self, *, is_empty: bool) -> None:
         """Watch the strokes of the chosen annotation, if it fits the image."""
-        if self._watch is not None:
-            self._watch.close()
-        self._watch, self._painted = None, set()
+        if self.watch is not None:
+            self.watch.close()
+        self.watch, self._painted = None, set()
         self._looks.stop()
         if self.image is None or annotation_problem(self.annotation, self.image):
             return
-        self._watch = StrokeWatch(self.annotation, self.image, is_empty=is_empty)
+        self.watch = StrokeWatch(self.annotation, self.image, is_empty=is_empty, not_annotated=self.check.not_annotated)
         self._looks.start()
 
     def _look_for_strokes(self) -> None:
@@ -131,11 +203,25 @@ class Workbench(QObject):
             self.session.tell(str(error), warning=True)
             self.choose_annotation(None)
             return
+        self._take_over(changes)
+
+    def _take_over(self, changes: Sequence[Change]) -> None:
         if changes:
             for change in changes:
                 self._painted.update(int(i) for i in np.unique(change.labels) if i)
             self.training.take_over(changes)
+            if any(_is_on(change, plane) for change in changes for plane in self._held_out):
+                self.show_held_out(self._held_out)
+            self.keeping.strokes_changed()
             self.painted.emit()
+
+    def take_strokes(self) -> None:
+        """Look for strokes now, at all places where some may be."""
+        if self.watch is None:
+            return
+        with suppress(UNet3dError):  # data that was replaced by something else: what was taken before stays
+            while self.watch.is_pending:
+                self._take_over(self.watch.take())
 
     def strokes(self) -> StrokeWatch:
         """What was painted so far.
@@ -145,11 +231,11 @@ class Workbench(QObject):
         DataError
             If there is no annotation that fits the image.
         """
-        if self._watch is None:
+        if self.watch is None:
             raise DataError(
                 (self.image and annotation_problem(self.annotation, self.image)) or "make an annotation layer first"
             )
-        return self._watch
+        return self.watch
 
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
@@ -163,15 +249,28 @@ class Workbench(QObject):
         if self.image is not None and layer in self.image.layers:
             self.choose_image([])
 
+    def _on_device_preferred(self, *_: Any) -> None:
+        """The user prefers another device."""
+        self.choose_device(preferences().device)
+
+    def choose_device(self, device: str) -> None:
+        """Train and predict there from the next run on: auto, cpu, cuda, cuda:N or mps."""
+        session = self.session
+        session.train_config = session.train_config.updated(device=device)
+        session.predict_config = session.predict_config.updated(device=device)
+
     # --- classes ------------------------------------------------------------------------------------------
 
     def set_classes(self, classes: Sequence[ClassInfo]) -> None:
         """Use these classes, in all layers of the workbench too."""
         session = self.session
+        is_new = session.classes != tuple(classes)
         session.classes = tuple(classes)
+        if is_new and self._painted:
+            self.keeping.strokes_changed()
         session.class_count = len(classes)
         for layer in (self.annotation, self.prediction, self.training.preview_layer):
-            if layer is not None:
+            if layer is not None and (layer != self.annotation or is_own(layer)):
                 apply_classes(layer, classes)
 
     def add_class(self) -> None:
@@ -192,6 +291,11 @@ class Workbench(QObject):
 
     # --- painting -----------------------------------------------------------------------------------------
 
+    @property
+    def painted_ids(self) -> frozenset[int]:
+        """Label ids that were painted since the annotation was chosen; also where they were erased since."""
+        return frozenset(self._painted)
+
     def painting_problem(self) -> str:
         """What has to be painted before anything can be learnt, as a sentence; empty if nothing."""
         painted = self._painted
@@ -208,7 +312,15 @@ class Workbench(QObject):
         if image is None or plane is None:
             return
         background = self.session.classes[0].id
-        count = complete_slice(self.annotation, image, plane.axis, plane.index, plane.t, background_id=background)
+        count = complete_slice(
+            self.annotation,
+            image,
+            plane.axis,
+            plane.index,
+            plane.t,
+            background_id=background,
+            not_annotated=self.check.not_annotated,
+        )
         self.session.tell(f"{count} voxels of the slice are background now" if count else "the slice is complete")
 
     def copy_prediction(self) -> None:
@@ -221,7 +333,15 @@ class Workbench(QObject):
             self.session.tell("there is no prediction yet: train or apply first", warning=True)
             return
         labels = spatial_view(source, image, plane.t).take(plane.index, axis=plane.axis)
-        count = copy_slice(labels, self.annotation, image, plane.axis, plane.index, plane.t)
+        count = copy_slice(
+            labels,
+            self.annotation,
+            image,
+            plane.axis,
+            plane.index,
+            plane.t,
+            not_annotated=self.check.not_annotated,
+        )
         self.session.tell(f"{count} voxels copied; correct them with the brush")
 
     def _plane_to_paint(self) -> Plane | None:
@@ -258,15 +378,23 @@ class Workbench(QObject):
         image = self.image
         if image is None or self.annotation is None:
             return
+        self._held_out = tuple(planes)
         if self._marks is None:
             self._marks = HeldOutMarks(self.viewer, image)
-        self._marks.show(self.annotation, [(plane.t, plane_box(image, plane)) for plane in planes])
+        regions = [(plane.t, plane_box(image, plane)) for plane in planes]
+        self._marks.show(self.annotation, regions, not_annotated=self.check.not_annotated)
+
+    @property
+    def held_out_layer(self) -> Any:
+        """The layer with the marks of held-out strokes, or None."""
+        return None if self._marks is None else self._marks.layer
 
     # --- files --------------------------------------------------------------------------------------------
 
     def autosaved_model(self) -> Path | None:
-        """Where a running training keeps its best model; None where nothing is kept."""
-        return None
+        """Where a running training keeps its best model; None where nothing is kept, or not yet known."""
+        folder = self.keeping.folder
+        return None if folder is None or folder.found is None else folder.found.model_path
 
     def load_model(self, path: Path) -> None:
         """Read a model file: its settings, classes and curves come back too."""
@@ -274,12 +402,29 @@ class Workbench(QObject):
         self._start(LoadTask(path), lambda model: self._use(model, path))
 
     def _use(self, model: Any, path: Path) -> None:
-        session = self.session
-        if session.phase is not Phase.IDLE:
-            session.tell("training is running: stop it before loading a model", warning=True)
+        if self.session.phase is not Phase.IDLE:
+            self.session.tell("training is running: stop it before loading a model", warning=True)
             return
-        session.model, session.model_origin = model, path.name
-        session.train_config = model.recipe.train
+        self.use_model(model, path.name)
+        self.session.tell(f"{path.name} is ready to apply or to train further")
+
+    def use_model(self, model: Any, origin: str, *, is_of_this_image: bool = False) -> None:
+        """Take a model with its settings, classes and curves.
+
+        Parameters
+        ----------
+        model
+            What was read.
+        origin
+            Where it comes from, for people.
+        is_of_this_image
+            It was trained on the chosen image and its annotation, so an interrupted training can go on.
+        """
+        session = self.session
+        session.model, session.model_origin = model, origin
+        self.training.follow_model(is_of_this_image=is_of_this_image)
+        session.train_config = model.recipe.train.updated(device=session.train_config.device)
+        take_network(session, model.recipe.network)
         self.set_classes(model.classes)
         session.curves = Curves(
             [(record.step, record.seconds, record.loss) for record in model.history.steps],
@@ -297,7 +442,6 @@ class Workbench(QObject):
             ],
         )
         session.curves_version += 1
-        session.tell(f"{path.name} is ready to apply or to train further")
 
     def save_model(self, path: Path) -> None:
         """Write the present model."""
@@ -308,13 +452,14 @@ class Workbench(QObject):
         self._start(SaveTask(self.session.model, path), lambda done: self.session.tell(f"saved {done}"))
 
     def export_labels(self, layer: Any, path: Path, *, background_as_zero: bool) -> None:
-        """Write a labels layer with the geometry of the image."""
-        if self.image is None:
-            self.session.tell(self.image_problem or "choose the image the labels belong to", warning=True)
+        """Write a labels layer, all time points, in the place and with the class names that it has."""
+        try:
+            source = LabelsSource.of(layer)
+        except UNet3dError as error:
+            self.session.tell(str(error), warning=True)
             return
-        labels = spatial_view(layer, self.image, self.time_in_view())
-        names = {entry.id: entry.name for entry in self.session.classes}
-        task = LabelExportTask(labels, self.image.volume(self.time_in_view()), names, path, background_as_zero)
+        names = dict(source.names) or {entry.id: entry.name for entry in self.session.classes}
+        task = LabelExportTask(source.array, source.volume, names, path, background_as_zero, source.time)
         self._start(task, lambda done: self.session.tell(f"saved {done}"))
 
     def _start(self, work: Work, use: Any) -> None:
@@ -330,6 +475,11 @@ class Workbench(QObject):
 
         job.ended.connect(on_ended)
         job.start()
+
+
+def _is_on(change: Change, plane: Plane) -> bool:
+    along = change.box[plane.axis]
+    return change.t == plane.t and bool(along.start <= plane.index < along.stop)
 
 
 _BENCHES: weakref.WeakKeyDictionary[Any, Workbench] = weakref.WeakKeyDictionary()

@@ -30,6 +30,7 @@ from napari_unet3d.engine.progress import (
 from napari_unet3d.widgets._layers.annotation import annotation_problem
 from napari_unet3d.widgets._layers.strokes import Change
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
+from napari_unet3d.widgets._preferences import preferences
 from napari_unet3d.widgets._session import Curves, Phase, Point, Progress
 from napari_unet3d.widgets._workbench.times import clock_text
 from napari_unet3d.widgets._workers import Ended, Job, TrainingTask
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
 
 _TICK_MS: Final = 200
-_PREVIEW_SECONDS: Final = 2.0
-"""Between two previews of a slice that stays in view; a preview takes the time of a step or two."""
+_PREVIEW_SHARE: Final = 0.2
+"""Most of the time that previews of a slice that stays in view may take from training."""
 
 
 class TrainingRunner(QObject):
@@ -60,6 +61,8 @@ class TrainingRunner(QObject):
         self._asked: tuple[int, int, int] | None = None
         self._is_waiting = False
         self._asked_at = -math.inf
+        self._pause = 0.0
+        self._trained_on: tuple[str, ...] | None = None
         self.preview_layer: Any = None
         """Labels layer with the newest previews, or None."""
         self._ticks = QTimer(self)
@@ -87,7 +90,7 @@ class TrainingRunner(QObject):
             return bench.image_problem or "open an image first"
         if bench.annotation is None:
             return "make an annotation layer and paint a few slices first"
-        return annotation_problem(bench.annotation, bench.image) or bench.painting_problem()
+        return annotation_problem(bench.annotation, bench.image) or bench.check.problem() or bench.painting_problem()
 
     def start(self) -> None:
         """Train a new network on what is painted now and will be painted."""
@@ -131,6 +134,10 @@ class TrainingRunner(QObject):
             self._session.tell("stopping after the present step; the best model is kept")
             self._job.stop()
 
+    def follow_model(self, *, is_of_this_image: bool) -> None:
+        """The session's model is another one; it may have been trained on the chosen image and its annotation."""
+        self._trained_on = self._bench.image.key if is_of_this_image and self._bench.image else None
+
     # --- the run ------------------------------------------------------------------------------------------
 
     def _begin(self, **task: Any) -> None:
@@ -162,7 +169,7 @@ class TrainingRunner(QObject):
             session.network_settings,
             config,
             session.classes,
-            out=bench.autosaved_model(),
+            kept=bench.keeping.folder,
             **task,
         )
         self._is_waiting = False
@@ -192,7 +199,7 @@ class TrainingRunner(QObject):
             return
         asked = (volume, plane.axis, plane.index)
         is_new = asked != self._asked
-        is_stale = self._session.phase is Phase.TRAINING and time.monotonic() - self._asked_at > _PREVIEW_SECONDS
+        is_stale = self._session.phase is Phase.TRAINING and time.monotonic() - self._asked_at > self._pause
         if is_new or is_stale:
             self._asked, self._asked_at, self._is_waiting = asked, time.monotonic(), True
             self._send(PreviewPlane(*asked))
@@ -250,6 +257,8 @@ class TrainingRunner(QObject):
 
     def _on_previewed(self, event: Previewed) -> None:
         self._is_waiting = False
+        took = time.monotonic() - self._asked_at
+        self._pause = max(1 / preferences().preview_rate, took / _PREVIEW_SHARE)
         self._bench.show_preview(Plane(event.axis, event.index, self._times[event.volume]), event.labels)
 
     def _on_paused(self, event: Paused) -> None:
