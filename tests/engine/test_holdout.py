@@ -166,6 +166,16 @@ def test_slices_that_show_a_structure_come_first(seed: int) -> None:
     assert choose(labels, seed=seed).slices[0][2] in (12, 18, 24)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_slices_between_others_come_before_those_at_the_ends(seed: int) -> None:
+    # class 2 lies within z 10..29: all five slices show it
+    one = choose(with_planes(*((0, z) for z in (11, 15, 19, 23, 27))), seed=seed)
+    assert {index for _, _, index in one.slices} < {15, 19, 23}
+
+    all_between = choose(with_planes(*((0, z) for z in (11, 15, 19, 23, 27))), seed=seed, fraction=0.8)
+    assert {15, 19, 23} < {index for _, _, index in all_between.slices}
+
+
 def test_each_of_five_slices_with_a_class_of_its_own_is_needed() -> None:
     labels = np.zeros(SHAPE, dtype=np.uint8)
     for label_id, (_, z) in enumerate(AXIAL[:5], start=1):

@@ -85,8 +85,9 @@ class HoldOut:
         """Hold out about `fraction` of the annotated units, none with fewer than `MIN_UNITS_TO_HOLD_OUT`.
 
         Units are drawn in turn from the volumes and axes, those first that show a structure (a class other
-        than the lowest). A unit is passed over where a class would lose more than three quarters of its
-        voxels in training, or where nothing would be left to score.
+        than the lowest), and slices between others before the first and the last of an axis. A unit is passed
+        over where a class would lose more than three quarters of its voxels in training, or where nothing
+        would be left to score.
 
         Parameters
         ----------
@@ -296,7 +297,11 @@ class HoldOut:
         return result
 
     def _in_turn(self, units: Sequence[AnnotatedUnit]) -> list[AnnotatedUnit]:
-        """`units` ordered so that each volume and axis gets its share, those with a structure first."""
+        """`units` ordered so that each volume and axis gets its share, those with a structure first.
+
+        Slices between others come before those at the ends: without an end slice the network would have to
+        extrapolate, and the score there would be that of an extrapolation, which little of the volume asks for.
+        """
         groups: dict[tuple[int, int | None], list[AnnotatedUnit]] = {}
         for unit in units:
             groups.setdefault((unit.volume, unit.axis), []).append(unit)
@@ -304,7 +309,8 @@ class HoldOut:
         background = int(np.argmax(_class_counts(self.labels) > 0))
         places: list[tuple[float, AnnotatedUnit]] = []
         for group in groups.values():
-            group.sort(key=lambda unit: not (self.labels[unit.volume][unit.box] > background).any())
+            ends = _ends(group)
+            group.sort(key=lambda unit: (not (self.labels[unit.volume][unit.box] > background).any(), unit in ends))
             places += [((i + 0.5) / len(group), unit) for i, unit in enumerate(group)]
         return [unit for _, unit in sorted(places, key=lambda place: place[0])]
 
@@ -366,6 +372,12 @@ def _class_counts(volumes: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[np.
 def _whole_volume(volume: int, labels: NDArray[np.unsignedinteger]) -> AnnotatedUnit:
     z, y, x = labels.shape
     return AnnotatedUnit(volume, None, (0, 0, 0), (z, y, x))
+
+
+def _ends(units: Sequence[AnnotatedUnit]) -> tuple[AnnotatedUnit, ...]:
+    """The first and the last of parallel slices (of loose pieces, along Z)."""
+    along = [unit.start[unit.axis or 0] for unit in units]
+    return tuple(unit for unit, start in zip(units, along, strict=True) if start in (min(along), max(along)))
 
 
 def _unit_state(unit: AnnotatedUnit) -> UnitState:
