@@ -13,6 +13,7 @@ from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.losses import build_loss
 from napari_unet3d.engine.moving_average import MovingAverage
 from napari_unet3d.engine.networks.build import build_network
+from napari_unet3d.engine.networks.outputs import NetworkOutputs
 from napari_unet3d.engine.training_data import Batch
 
 CPU = torch.device("cpu")
@@ -130,10 +131,10 @@ def test_unannotated_voxels_change_neither_loss_nor_gradient() -> None:
         outputs = learner._outputs
 
         def disturbed(
-            network: Any, values: Tensor, target: Tensor = batch.target, noise: float = noise, outputs: Any = outputs
-        ) -> list[Tensor]:
-            (logits,) = outputs(network, values)
-            return [torch.where((target < 0)[:, None], torch.full_like(logits, noise), logits)]
+            values: Tensor, target: Tensor = batch.target, noise: float = noise, outputs: Any = outputs
+        ) -> NetworkOutputs:
+            ((logits,), _) = outputs(values)
+            return NetworkOutputs([torch.where((target < 0)[:, None], torch.full_like(logits, noise), logits)])
 
         learner._outputs = disturbed  # type: ignore[method-assign]
         outcome = learner.learn(batch, 1e-2, seed=0)

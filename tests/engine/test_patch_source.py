@@ -16,6 +16,7 @@ from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.volume import Volume
 
 SHAPE = (11, 14, 13)
+CPU = torch.device("cpu")
 CORNER: Box = (slice(0, 3), slice(9, 14), slice(0, 13))
 INNER: Box = (slice(4, 7), slice(5, 9), slice(6, 7))
 
@@ -49,7 +50,8 @@ def _source(network: Network, keep: bool, dtype: torch.dtype = torch.float32, da
     image = Volume(_grey() if data is None else data)
     normalization = Normalization(channels=(plain, plain))
     channels = network.config.body_channels
-    return PatchSource(image, normalization, network.inputs, (z, y, x), channels, torch.device("cpu"), dtype, keep)
+    kept_on = CPU if keep else None
+    return PatchSource(image, normalization, network.inputs, (z, y, x), channels, CPU, dtype, kept_on)
 
 
 def _expected(network: Network) -> torch.Tensor:

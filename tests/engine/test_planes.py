@@ -39,7 +39,7 @@ def _plane(network: Network, shape: tuple[int, int, int], axis: int, index: int)
         network.config.body_channels,
         torch.device("cpu"),
         torch.float32,
-        keep=False,
+        keep=None,
     )
     with torch.inference_mode():
         return predict_plane(

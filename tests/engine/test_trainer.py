@@ -14,6 +14,7 @@ from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.errors import ConfigError, DataError, DeviceError, TrainingError
 from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.metrics import class_scores, confusion_matrix
+from napari_unet3d.engine.networks.outputs import NetworkOutputs
 from napari_unet3d.engine.progress import (
     Annotate,
     AnnotationTaken,
@@ -215,10 +216,10 @@ def test_only_annotated_voxels_count(
         targets[:] = [batch.target]
         return learn(self, batch, rate, seed)
 
-    def disturbed(self: Learner, network: Any, values: torch.Tensor) -> list[torch.Tensor]:
-        (logits,) = learn_from(self, network, values)
+    def disturbed(self: Learner, values: torch.Tensor) -> NetworkOutputs:
+        ((logits,), _) = learn_from(self, values)
         noise = torch.full_like(logits, 1e3) * (targets[0] < 0)[:, None]
-        return [logits + noise]
+        return NetworkOutputs([logits + noise])
 
     monkeypatch.setattr(Learner, "learn", remember)
     monkeypatch.setattr(Learner, "_outputs", disturbed)

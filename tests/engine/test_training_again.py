@@ -234,16 +234,16 @@ def test_extended_run_is_repeated(make_trainer: Make, make_clock: Make, same_wei
 
 def test_lack_of_memory_is_repeated(make_trainer: Make, same_weights: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        outputs, calls = Learner._all_outputs, []
+        outputs, calls = Learner._outputs, []
 
-        def tight(self: Learner, network: Any, values: torch.Tensor) -> Any:
+        def tight(self: Learner, values: torch.Tensor) -> Any:
             calls.append(1)
-            found = outputs(self, network, values)  # changes running statistics
+            found = outputs(self, values)  # changes running statistics
             if len(calls) == 4:
                 raise MemoryError
             return found
 
-        patch.setattr(Learner, "_all_outputs", tight)
+        patch.setattr(Learner, "_outputs", tight)
         expected = finished(make_trainer(batch_size=4, validation=0, dropout=0.2))
     assert record_of(expected).batch_size_changes == ((3, 2),)
     found = replayed(expected, make_trainer)

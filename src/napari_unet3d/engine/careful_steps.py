@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from napari_unet3d.engine.device import Precision
 from napari_unet3d.engine.errors import DeviceError, TrainingError
 from napari_unet3d.engine.learner import Learner, Outcome
 from napari_unet3d.engine.memory_errors import is_out_of_memory
+from napari_unet3d.engine.parallel.group import ALONE, Group
 from napari_unet3d.engine.training_data import TrainingData
+
+_SHORT: Final = 120
 
 
 class Taken(NamedTuple):
@@ -27,10 +30,17 @@ class Taken(NamedTuple):
     """What the user should know."""
 
 
+class NotCompiled(NamedTuple):
+    """Something failed in compiled code, or while it was made."""
+
+    reason: str
+
+
 class CarefulSteps:
     """Draws batches and learns from them.
 
-    Where memory runs out, the batch is halved. Single steps that are not finite are skipped; if they go on, the
+    Where memory runs out, the volume leaves the device and then the batch is halved. Where the network cannot be
+    compiled, it is interpreted. Single steps that are not finite are skipped; if they go on, the
     arithmetic falls back to float32.
 
     Parameters
@@ -43,6 +53,8 @@ class CarefulSteps:
         Patches in a step.
     past
         Record of the run that is repeated: what changed there changes here after the same steps.
+    group
+        The processes that share every batch; each has one patch at least.
     """
 
     def __init__(
@@ -52,11 +64,13 @@ class CarefulSteps:
         rng: np.random.Generator,
         batch_size: int,
         past: RunRecord | None = None,
+        group: Group = ALONE,
     ) -> None:
         self._learner = learner
         self._data = data
         self._rng = rng
         self._batch_size = batch_size
+        self._group = group
         self._bad = BadSteps()
         self._recorded_sizes = dict(past.batch_size_changes) if past else {}
         self._recorded_precisions = dict(past.precision_changes) if past else {}
@@ -78,29 +92,42 @@ class CarefulSteps:
         if self._recorded_sizes.get(step, self._batch_size) < self._batch_size:
             self._change_batch_size(step, self._recorded_sizes[step])
         before = self._rng.bit_generator.state
-        outcome = self._learn(rate)
-        if outcome is None:
+        outcome, warnings = self._learn(rate), []
+        if isinstance(outcome, NotCompiled):
+            self._learner.stop_compiling()
+            warnings.append(f"the network could not be compiled ({outcome.reason}): going on without")
             self._rng.bit_generator.state = before
-            return Taken(None, (self._use_less_memory(step),))
-        return Taken(outcome, self._look_after(step + 1, outcome))
+            outcome = self._learn(rate)
+        if isinstance(outcome, Outcome):
+            return Taken(outcome, (*warnings, *self._look_after(step + 1, outcome)))
+        self._rng.bit_generator.state = before
+        return Taken(None, (*warnings, self._use_less_memory(step)))
 
-    def _learn(self, rate: float) -> Outcome | None:
+    def _learn(self, rate: float) -> Outcome | NotCompiled | None:
+        """What a step gave; None where memory ran out."""
         try:
-            batch = self._data.batch(self._rng, self._batch_size)
-            return self._learner.learn(batch, rate, seed=int(self._rng.integers(2**63)))
-        except (MemoryError, RuntimeError) as error:
+            with self._group.step():
+                batch = self._data.batch(self._rng, self._batch_size, self._group.share(self._batch_size))
+                self._group.meet()  # the processes may talk to each other from now on
+                return self._learner.learn(batch, rate, seed=int(self._rng.integers(2**63)))
+        except Exception as error:  # first leave this block, which holds on to the step's tensors
             if is_out_of_memory(error):
-                return None  # first leave this block, which holds on to the step's tensors
+                return None
+            if self._learner.is_compiled:
+                return NotCompiled(_in_short(error))
             raise
 
     # --- lack of memory -----------------------------------------------------------------------------------
 
     def _use_less_memory(self, step: int) -> str:
-        if self._batch_size == 1:
-            raise too_large(self._learner.device)
+        is_resident = self._group.is_any(self._data.leave_device())
         if self._learner.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._change_batch_size(step, self._batch_size // 2)
+        if is_resident:
+            return "out of memory: the volume now lies in the computer's memory"
+        if self._batch_size == self._group.size:
+            raise too_large(self._learner.device)
+        self._change_batch_size(step, max(self._group.size, self._batch_size // 2))
         return f"out of memory: going on with {self._batch_size} patches in a step"
 
     def _change_batch_size(self, step: int, size: int) -> None:
@@ -145,13 +172,20 @@ class CarefulSteps:
             "bad_steps": self._bad.to_state(),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where another one stood."""
+    def restore(self, state: Mapping[str, Any], step: int) -> None:
+        """Go on where another one stood, `step` having been taken before; with a patch for each process."""
         self._rng = checkpoint.unpack_generator(state["rng"])
         self._batch_size = state["batch_size"]
         self.batch_size_changes = [(step, size) for step, size in state["batch_size_changes"]]
         self.precision_changes = [(step, precision) for step, precision in state["precision_changes"]]
         self._bad.restore(state["bad_steps"])
+        if self._batch_size < self._group.size:
+            self._change_batch_size(step, self._group.size)
+
+
+def _in_short(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:_SHORT]}" if lines else type(error).__name__
 
 
 def too_large(device: torch.device) -> DeviceError:

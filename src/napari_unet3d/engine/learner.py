@@ -16,7 +16,9 @@ from napari_unet3d.engine.device import Precision, autocast, memory_format
 from napari_unet3d.engine.losses import Loss, LossValue
 from napari_unet3d.engine.moving_average import MovingAverage
 from napari_unet3d.engine.networks.build import Network
+from napari_unet3d.engine.networks.forward_pass import ForwardPass
 from napari_unet3d.engine.networks.outputs import NetworkOutputs
+from napari_unet3d.engine.parallel.group import ALONE, Group
 from napari_unet3d.engine.presence import presence_loss
 from napari_unet3d.engine.training_data import Batch
 
@@ -45,18 +47,34 @@ class Learner:
         On `device`.
     device, precision
         Where and in which arithmetic.
+    group
+        The processes that each learn from a part of the batch. The step is that of the whole batch: losses are
+        divided by what all of them annotate.
     """
 
     def __init__(
-        self, network: Network, config: TrainConfig, loss: Loss, device: torch.device, precision: Precision
+        self,
+        network: Network,
+        config: TrainConfig,
+        loss: Loss,
+        device: torch.device,
+        precision: Precision,
+        group: Group = ALONE,
     ) -> None:
         self._network = network
         self.config = config
         self._loss = loss
         self.device = device
+        self._group = group
         network.body.to(memory_format=memory_format(network.config.dimensions))  # type: ignore[call-overload]  # torch's
         network.body.train()
         self.average = MovingAverage(network, config.average_decay)
+        if config.sync_batch_norm and group.size > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(network.body)  # type: ignore[no-untyped-call]  # torch's
+        self._forward = ForwardPass(network)
+        self._shared = group.spread(self._forward)
+        if config.compile:
+            self._forward.compile()
         self._begin(precision)
 
     def _begin(self, precision: Precision) -> None:
@@ -85,7 +103,7 @@ class Learner:
         has_learnt = False
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.manual_seed((seed + self._group.rank) % 2**63)
                 loss = self._loss_of(self._network, batch)
             value = float(loss.total.detach())
             has_learnt = math.isfinite(value) and self._update(loss.total)
@@ -101,11 +119,12 @@ class Learner:
 
     def _loss_of(self, network: Network, batch: Batch) -> LossValue:
         """What is to become smaller."""
-        outputs = self._all_outputs(network, batch.input)
-        loss: LossValue = self._loss(outputs.logits, batch.target)
+        outputs = self._outputs(batch.input)
+        summed = self._group.summed
+        loss: LossValue = self._loss(outputs.logits, batch.target, summed=summed)
         if outputs.presence is None or not isinstance(network.config, UNet3PlusConfig):
             return loss
-        presence = presence_loss(outputs.presence, batch.target, network.config)
+        presence = presence_loss(outputs.presence, batch.target, network.config, summed)
         return LossValue(loss.total + presence, {**loss.terms, "presence": presence})
 
     def _update(self, loss: Tensor) -> bool:
@@ -123,6 +142,15 @@ class Learner:
         """Whether a scale for float16 is still being looked for: then overflowing gradients are expected."""
         return math.isfinite(loss) and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether steps run in compiled code."""
+        return self._forward.is_compiled
+
+    def stop_compiling(self) -> None:
+        """Go on without compiled code."""
+        self._forward.interpret()
+
     def fall_back(self) -> None:
         """Go on in float32 from the averaged weights: they are finite, what was learnt since may not be."""
         self._network.body.load_state_dict(self.average.network.body.state_dict())
@@ -135,12 +163,10 @@ class Learner:
         with autocast(self.device, self.precision):
             return self.average.network.logits_of(self._in_precision(values))
 
-    def _outputs(self, network: Network, values: Tensor) -> list[Tensor]:
-        return self._all_outputs(network, values).logits
-
-    def _all_outputs(self, network: Network, values: Tensor) -> NetworkOutputs:
+    def _outputs(self, values: Tensor) -> NetworkOutputs:
         with autocast(self.device, self.precision):
-            return network.all_outputs_of(self._in_precision(values))
+            outputs: NetworkOutputs = self._shared(self._in_precision(values))
+        return outputs
 
     def _in_precision(self, values: Tensor) -> Tensor:
         # kept features may be of lower precision than the arithmetic, which only autocast would bridge

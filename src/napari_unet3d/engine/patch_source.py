@@ -9,6 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.normalize import Normalization
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.volume import Volume
@@ -20,8 +21,9 @@ _BLOCK: Final = (32, 192, 192)
 class PatchSource:
     """Network input of one volume as Z Y X C, read box by box.
 
-    Features are computed once for the whole volume where `keep` is true (channels last, so that a voxel's features lie
-    together); otherwise for every box anew, from the image file if need be.
+    Features are computed once for the whole volume where it is kept (channels last, so that a voxel's features lie
+    together), in the memory of the device or, where that has no room, of the computer; otherwise for every box anew,
+    from the image file if need be.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class PatchSource:
     device, dtype
         Of the tensors read.
     keep
-        Whether to hold all of the volume in memory; see `needed_bytes`.
+        In whose memory to hold all of the volume; None: nowhere. See `needed_bytes`.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class PatchSource:
         channels: int,
         device: torch.device,
         dtype: torch.dtype,
-        keep: bool,
+        keep: torch.device | None,
     ) -> None:
         self.image = image
         self._normalization = normalization
@@ -75,9 +77,9 @@ class PatchSource:
 
     def prepare(self) -> Iterator[float]:
         """Compute what is kept; yields the share done (0..1] after every block."""
-        if not self._keep:
+        kept = self._room()
+        if kept is None:
             return
-        kept = torch.empty(*self.shape, self._channels, dtype=self._dtype, device=self._device)
         steps = [range(0, length, size) for length, size in zip(self.shape, _BLOCK, strict=True)]
         origins = list(itertools.product(*steps))
         for done, origin in enumerate(origins, start=1):
@@ -89,9 +91,33 @@ class PatchSource:
             yield done / len(origins)
         self._kept = kept
 
+    def _room(self) -> Tensor | None:
+        """An empty Z Y X F tensor for the whole volume, where there is room for it."""
+        while self._keep is not None:
+            try:
+                return torch.empty(*self.shape, self._channels, dtype=self._dtype, device=self._keep)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._keep = None if self._keep.type == "cpu" else torch.device("cpu")
+        return None
+
+    @property
+    def kept_on(self) -> torch.device | None:
+        """In whose memory the volume is held; None: nowhere."""
+        return self._keep
+
+    def leave_device(self) -> bool:
+        """Move a volume that is held by a device into the computer's memory; whether there was one."""
+        if self._kept is None or self._kept.device.type == "cpu":
+            return False
+        self._keep = torch.device("cpu")
+        self._kept = self._kept.cpu()
+        return True
+
     def read(self, box: Box) -> Tensor:
-        """Z Y X F values of a box inside the volume, a voxel's together; a view where the volume is kept."""
-        return self._compute(box) if self._kept is None else self._kept[box]
+        """Z Y X F values of a box inside the volume, on the device, a voxel's together; a view where it is kept."""
+        return self._compute(box) if self._kept is None else self._kept[box].to(self._device)
 
     def _compute(self, box: Box) -> Tensor:
         wide = tuple(

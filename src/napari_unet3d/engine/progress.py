@@ -24,12 +24,13 @@ Box: TypeAlias = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Started:
-    """The work begins; says where and how it runs."""
+    """The work begins; says where and how it runs, `threads` being those of each of the `processes`."""
 
     device: str
     device_reason: str
     precision: str
     threads: int
+    processes: int = 1
 
 
 @dataclass(frozen=True)

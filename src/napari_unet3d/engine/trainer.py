@@ -22,6 +22,8 @@ from napari_unet3d.engine.losses import Loss, build_loss
 from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.painted_windows import lacking_windows
+from napari_unet3d.engine.parallel.group import ALONE, Group, TakeStep
+from napari_unet3d.engine.parallel.records import check_repeatable, difference_note
 from napari_unet3d.engine.plane_predictor import PlanePredictor
 from napari_unet3d.engine.progress import (
     Annotate,
@@ -49,7 +51,7 @@ from napari_unet3d.engine.threads import limited_threads
 from napari_unet3d.engine.time_budget import TimeBudget
 from napari_unet3d.engine.trained_model import TrainedModel, TrainingState
 from napari_unet3d.engine.training_data import TrainingData
-from napari_unet3d.engine.training_setup import Prepared, prepare_data
+from napari_unet3d.engine.training_setup import Prepared, prepare_data, residence_note
 from napari_unet3d.engine.training_start import TrainingStart, settle
 from napari_unet3d.engine.validation_plan import ValidationPlan
 from napari_unet3d.engine.volume import AnnotatedVolume
@@ -89,6 +91,9 @@ class Trainer:
         Indices of volumes to measure on, of which nothing is learnt: instead of held-out slices of the others.
     hold_out
         What another run on this annotation held out, to be measured on the same.
+    group
+        The processes that train together, each with a trainer made from the same arguments. The first one's decides,
+        tells what happens and has the model; the others' follow it.
 
     Raises
     ------
@@ -116,6 +121,7 @@ class Trainer:
         settled: TrainingStart | None = None,
         validation_volumes: Sequence[int] = (),
         hold_out: HoldOutState | None = None,
+        group: Group = ALONE,
     ) -> None:
         if resume is not None and (resume.state is None or resume.recipe.record is None):
             raise ConfigError(
@@ -130,7 +136,13 @@ class Trainer:
         self._hold_out = self._past.hold_out if self._past else hold_out
         self._validation_volumes = tuple(validation_volumes)
         learnt = [volume for i, volume in enumerate(volumes) if i not in self._validation_volumes]
-        self._start = settled or settle(learnt, network, config, resume or start, self._past, named_classes)
+        self._group = group
+        if record is not None:
+            check_repeatable(record, group.size)
+        placed = config if group.device is None else config.updated(device=str(group.device), processes=None)
+        self._start = settled or settle(learnt, network, placed, resume or start, self._past, named_classes)
+        # a trial on the machine may have found another arithmetic in each process
+        self._start = self._start._replace(precision=group.told(self._start.precision))
         self._from_weights = start is not None or bool(self._past and self._past.from_weights)
         self._threads = config.threads or (record.threads if record else None)
 
@@ -170,7 +182,8 @@ class Trainer:
         ------
         Event
             `Started`, `Preparing` while features are computed, `HeldOut`, `Stepped` after every step, `Validated`,
-            `AnnotationTaken`, `Previewed`, `Paused` and `Note` where there is cause, `Finished` at the end.
+            `AnnotationTaken`, `Previewed`, `Paused` and `Note` where there is cause, `Finished` at the end. Nothing in
+            processes that follow another.
 
         Raises
         ------
@@ -181,7 +194,7 @@ class Trainer:
         """
         with limited_threads(self._threads):
             try:
-                for event in self._events():
+                for event in self._events() if self._group.leads else self._follow():
                     begun = self._clock()
                     yield event
                     self._time.outside(self._clock() - begun)
@@ -194,9 +207,15 @@ class Trainer:
         state = self._resume.state if self._resume else None
         self._time.start(already_used=state.values["seconds"] if state else 0.0)
         yield Started(
-            str(self._start.device), self._start.device_reason, self._start.precision, torch.get_num_threads()
+            str(self._start.device),
+            self._start.device_reason,
+            self._start.precision,
+            torch.get_num_threads(),
+            self._group.size,
         )
         yield from (self._history.note(text, "warning") for text in self._start.notes)
+        if self._past and (note := difference_note(self._past, self._group.size)):
+            yield self._history.note(note)
         learner, steps = yield from self._prepare()
         planes = self._plane_predictor(learner)
         while True:
@@ -209,9 +228,26 @@ class Trainer:
                 break
             yield from self._step(steps)
             yield from self._show_previews(planes)
+        self._group.tell(None)
         if not self._stop_reason:
             self._stop_reason = "it stopped improving" if self._schedule.is_cooling else "the budget is used up"
         yield Finished(self._stop_reason, self.step, self._time.seconds)
+
+    def _follow(self) -> Iterator[Event]:
+        """Do as the first process tells."""
+        preparing = self._prepare()
+        while True:
+            try:
+                next(preparing)
+            except StopIteration as prepared:
+                _, steps = prepared.value
+                break
+        for order in self._group.orders():
+            if isinstance(order, TakeStep):
+                steps.take(order.step, order.rate)
+            else:
+                self._data.annotate(order)
+        yield from ()
 
     def model(self, *, with_state: bool = False) -> TrainedModel:
         """The best model so far: highest IoU on the held-out annotation, or the newest where nothing is held out.
@@ -245,6 +281,8 @@ class Trainer:
         config, start = self._config, self._start
         network = start.network.to(start.device)
         self._data, self._batch_size, self._patch_size = yield from self._load(network)
+        if note := residence_note(self._data.sources, self._start.device):
+            yield self._history.note(note)
         yield self._history.note(self._data.hold_out.explain())
         yield self._held_out()
         training = (self._data.hold_out.training_labels(volume) for volume in range(len(self._volumes)))
@@ -255,7 +293,8 @@ class Trainer:
         loss = build_loss(config, weights, strides, network.config.head).to(start.device)
         learner = self._build_learner(network, loss)
         rng = np.random.default_rng([config.random_state, _TRAINING_RANDOM])
-        steps = CarefulSteps(learner, self._data, rng, self._batch_size, None if self._resume else self._past)
+        past = None if self._resume else self._past
+        steps = CarefulSteps(learner, self._data, rng, self._batch_size, past, self._group)
         if self._resume is not None:
             yield from self._go_on(learner, steps, self._resume)
         self._learner, self._steps = learner, steps
@@ -287,12 +326,13 @@ class Trainer:
                 hold_out_state=self._hold_out,
                 record=self._past,
                 validation_volumes=self._validation_volumes,
+                processes=self._group.size,
             )
         )
 
     def _build_learner(self, network: Network, loss: Loss) -> Learner:
         """What learns, `loss` being over annotated voxels."""
-        return Learner(network, self._config, loss, self._start.device, self._start.precision)
+        return Learner(network, self._config, loss, self._start.device, self._start.precision, self._group)
 
     def _plane_predictor(self, learner: Learner) -> PlanePredictor:
         """What previews and validations come from."""
@@ -306,6 +346,7 @@ class Trainer:
 
     def _step(self, steps: CarefulSteps) -> Iterator[Event]:
         rate = self._config.learning_rate * self._schedule.factor
+        self._group.tell(TakeStep(self.step, rate))
         outcome, warnings = steps.take(self.step, rate)
         if outcome is not None:
             self._schedule.advance()
@@ -386,6 +427,7 @@ class Trainer:
     def _obey(self, command: Command, planes: PlanePredictor) -> Iterator[Event]:
         if isinstance(command, Annotate):
             before = self._data.hold_out.units
+            self._group.tell(command)
             unknown = self._data.annotate(command)
             yield AnnotationTaken(command.volume, command.box, self.step)
             if self._data.hold_out.units != before:
@@ -434,10 +476,11 @@ class Trainer:
             best_step=self._best.step if self._best.weights else self.step,
             seconds=self._time.seconds,
             device=str(self._start.device),
+            processes=self._group.size,
             precision=self._start.precision,
             precision_changes=tuple(self._steps.precision_changes),
             threads=self._threads or torch.get_num_threads(),
-            batch_size=self._batch_size,
+            batch_size=self._past.batch_size if self._resume and self._past else self._batch_size,
             batch_size_changes=tuple(self._steps.batch_size_changes),
             patch_size=self._patch_size,
             schedule=tuple(self._schedule.knots),
@@ -469,8 +512,8 @@ class Trainer:
         assert model.state is not None  # __init__ checked
         tensors, values = model.state.tensors, model.state.values
         learner.restore(tensors, values["learner"])
-        steps.restore(values["steps"])
         self._schedule.restore(values["schedule"])
+        steps.restore(values["steps"], self.step)
         self._best.restore(values["best"], model.network)
         self._plateau.restore(values["plateau"])
         self._validations.restore(values["validated"], values["recorded_validations"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Annotate, Box
 from napari_unet3d.engine.sampling import Patch, PatchSampler
 from napari_unet3d.engine.volume import AnnotatedVolume, target_table
+
+_ALL: Final = slice(None)
 
 PlaneKey: TypeAlias = tuple[int, int, int]
 """Volume, axis and index of a plane."""
@@ -90,14 +92,22 @@ class TrainingData:
         self._intensity = intensity_channels(network)
         self._groups = [c // (network.body_channels // network.in_channels) for c in range(network.body_channels)]
         self._voxels = [volume.image.voxel_size for volume in volumes]
-        self._train = [self._on_device(hold_out.training_labels(i)) for i in range(len(volumes))]
+        self._train = [
+            self._as_tensor(hold_out.training_labels(i)).to(source.kept_on or "cpu") for i, source in enumerate(sources)
+        ]
         self._planes: dict[PlaneKey, NDArray[np.unsignedinteger]] | None = None
 
     # --- training -----------------------------------------------------------------------------------------
 
-    def batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """Draw patches of one shape around annotated voxels, deformed and with changed grey values."""
-        drawn = [self._patch(self._place(patch, rng), rng) for patch in self._sampler.draw_batch(rng, size)]
+    def batch(self, rng: np.random.Generator, size: int, share: slice = _ALL) -> Batch:
+        """Draw patches of one shape around annotated voxels, deformed and with changed grey values.
+
+        Of the `size` patches only those of `share` are read. Each has random numbers of its own, so that it is the same
+        whoever reads it.
+        """
+        drawn = []
+        for patch, own in patches_with_random_numbers(self._sampler.draw_batch(rng, size), rng)[share]:
+            drawn.append(self._patch(self._place(patch, own), own))
         inputs, labels = zip(*drawn, strict=True)
         return Batch(stacked(inputs), self._table[torch.stack(labels).long()])
 
@@ -113,12 +123,23 @@ class TrainingData:
     def _patch(self, placed: Placed, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """C Z Y X network input with changed grey values, and Z Y X label ids."""
         volume, box, inside, warp = placed
-        grey, painted = sample(self.sources[volume].read(box), self._train[volume][box], inside, warp)
+        grey, painted = sample(self.sources[volume].read(box), self._labels_in(volume, box), inside, warp)
         voxel = self._voxels[volume].relative
         grey = augment_grey(
             grey, self._augment, rng, intensity=self._intensity, channel_groups=self._groups, voxel=voxel
         )
         return grey, painted
+
+    def _labels_in(self, volume: int, box: Box) -> Tensor:
+        """Z Y X label ids to train on, on the device."""
+        return self._train[volume][box].to(self._device)
+
+    def leave_device(self) -> bool:
+        """Move volumes and labels that are held by the device into the computer's memory; whether there were any."""
+        has_left = [source.leave_device() for source in self.sources]
+        if any(has_left):
+            self._train = [labels.cpu() for labels in self._train]
+        return any(has_left)
 
     def class_counts(self) -> list[int]:
         """Voxels annotated for training, for each class."""
@@ -173,14 +194,21 @@ class TrainingData:
         for box in (*newly_held_out, command.box):
             painted = self.hold_out.training_labels(volume, box)
             self._sampler.update_box(volume, box, painted)
-            self._train[volume][box] = self._on_device(painted)
+            self._train[volume][box] = self._as_tensor(painted).to(self._train[volume].device)
         self._planes = None
         return [int(i) for i in np.unique(command.labels) if i and i not in self._ids]
 
-    def _on_device(self, labels: NDArray[np.unsignedinteger]) -> Tensor:
-        """Label ids as a signed tensor, because uint16 knows few operations."""
-        wide = labels.astype(np.int32 if max(self._ids) > 255 else np.uint8)
-        return torch.from_numpy(wide).to(self._device)
+    def _as_tensor(self, labels: NDArray[np.unsignedinteger]) -> Tensor:
+        """Label ids as a signed tensor where they are many, because uint16 knows few operations."""
+        return torch.from_numpy(labels.astype(np.int32 if max(self._ids) > 255 else np.uint8))
+
+
+def patches_with_random_numbers(
+    patches: Sequence[Patch], rng: np.random.Generator
+) -> list[tuple[Patch, np.random.Generator]]:
+    """Each patch with a generator that depends on its place in the batch, not on what is done with the others."""
+    seeds = rng.integers(2**63, size=len(patches))
+    return [(patch, np.random.default_rng(seed)) for patch, seed in zip(patches, seeds, strict=True)]
 
 
 def stacked(patches: Sequence[Tensor]) -> Tensor:

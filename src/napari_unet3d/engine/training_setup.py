@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -100,6 +100,7 @@ def prepare_data(
     record: RunRecord | None = None,
     validation_volumes: Sequence[int] = (),
     make_data: Callable[..., TrainingData] = TrainingData,
+    processes: int = 1,
 ) -> Generator[Event, None, Prepared]:
     """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
 
@@ -115,6 +116,13 @@ def prepare_data(
         Indices of volumes that are held out whole; of the others nothing is held out then.
     make_data
         Takes what `TrainingData` takes.
+    processes
+        How many prepare the same at the same time, to share batches of at least one patch for each.
+
+    Raises
+    ------
+    ConfigError
+        If a batch has too few patches for the processes, or patches are too small for the normalisation.
     """
     labels = [known_labels(volume.labels, label_ids) for volume in volumes]
     if hold_out_state is not None:
@@ -125,21 +133,41 @@ def prepare_data(
         hold_out = HoldOut.choose(labels, fraction, rng, margin, validation_volumes)
     if fit_gain:
         _fit_gain(network, volumes, normalization)
-    sources = _open_sources(volumes, network, normalization, device, dtype)
+    sources = _open_sources(volumes, network, normalization, device, dtype, config.resident, processes)
     for number, source in enumerate(sources):
         for fraction in source.prepare():
             yield Preparing("features", (number + fraction) / len(sources))
     training = [hold_out.training_labels(i) for i in range(len(volumes))]
     sampler = _sampler(volumes, training, label_ids, network, config)
     data = make_data(volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device)
-    if record is not None:
-        batch_size = record.batch_size
-    elif config.batch_size == "auto":
-        batch_size = 1 if device.type == "cpu" else _GPU_BATCH
-    else:
-        batch_size = config.batch_size
-    _check_statistics(network.description, sampler.shapes, batch_size)
+    batch_size = _batch_size(config, device, record, processes)
+    together = batch_size if config.sync_batch_norm else batch_size // processes
+    _check_statistics(network.description, sampler.shapes, together)
     return Prepared(data, batch_size, sampler.shapes[0])
+
+
+def _batch_size(config: TrainConfig, device: torch.device, record: RunRecord | None, processes: int) -> int:
+    """Patches in a step, at least one for each process."""
+    if record is not None:
+        return max(record.batch_size, processes)
+    if config.batch_size == "auto":
+        return processes * (1 if device.type == "cpu" else _GPU_BATCH)
+    if config.batch_size < processes:
+        raise ConfigError(
+            f"train.batch_size = {config.batch_size} is too small for {processes} processes; give at least "
+            f"{processes}, auto, or fewer --processes"
+        )
+    return config.batch_size
+
+
+def residence_note(sources: Sequence[PatchSource], device: torch.device) -> str:
+    """Where the volumes lie, if that is not in the memory of the device; empty if it is."""
+    places = {source.kept_on for source in sources}
+    if device.type == "cpu" or places == {device}:
+        return ""
+    if None in places:
+        return "the volume is not kept in memory: features are computed anew for every patch"
+    return f"the volume lies in the computer's memory, not in that of {device}"
 
 
 def _open_sources(
@@ -148,16 +176,33 @@ def _open_sources(
     normalization: Normalization,
     device: torch.device,
     dtype: torch.dtype,
+    resident: Literal["auto", "device", "host", "off"],
+    processes: int,
 ) -> list[PatchSource]:
     channels = network.config.body_channels
     needed = sum(PatchSource.needed_bytes(volume.image, channels, dtype) for volume in volumes)
     z, y, x = (axis.feature_radius for axis in network.description.geometry)
     reach = (z, y, x)
-    keep = needed <= _KEPT_SHARE * free_memory(device)
+    needed += sum(math.prod(volume.image.shape) for volume in volumes)  # labels
+    keep = _keeper(needed, device, resident, processes)
     return [
         PatchSource(volume.image, normalization, network.inputs, reach, channels, device, dtype, keep)
         for volume in volumes
     ]
+
+
+def _keeper(
+    needed: int, device: torch.device, resident: Literal["auto", "device", "host", "off"], processes: int
+) -> torch.device | None:
+    """In whose memory to keep so many bytes."""
+    host = torch.device("cpu")
+    if resident != "auto":
+        return {"device": device, "host": host, "off": None}[resident]
+    for place in (device, host):
+        holders = processes if place.type == "cpu" else 1  # each process has its own copy, and GPUs their own memory
+        if holders * needed <= _KEPT_SHARE * free_memory(place):
+            return place
+    return None
 
 
 def _fit_gain(network: Network, volumes: Sequence[AnnotatedVolume], normalization: Normalization) -> None:

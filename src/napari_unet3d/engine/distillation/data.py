@@ -14,7 +14,7 @@ from napari_unet3d.engine.config import TrainConfig
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.distillation.patches import AnywherePatches, full_patch_size
 from napari_unet3d.engine.distillation.soft_targets import SoftTarget
-from napari_unet3d.engine.training_data import Batch, Placed, TrainingData, stacked
+from napari_unet3d.engine.training_data import Batch, Placed, TrainingData, patches_with_random_numbers, stacked
 
 
 class DistillationData(TrainingData):
@@ -45,19 +45,21 @@ class DistillationData(TrainingData):
         size = full_patch_size(network, config, sampler.shapes, self._voxels[0].relative, extent)
         self._anywhere = AnywherePatches(shapes, size, network.margin)
 
-    def batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """Draw patches of one shape, all around annotation or all anywhere."""
+    def batch(self, rng: np.random.Generator, size: int, share: slice = slice(None)) -> Batch:
+        """Draw patches of one shape, all around annotation or all anywhere; `share` as of `TrainingData.batch`."""
         is_labelled = rng.random() < self._labelled_share and bool(self._sampler.shares)
         patches = (self._sampler if is_labelled else self._anywhere).draw_batch(rng, size)
-        placed = [self._place(patch, rng) for patch in patches]
-        inputs, labels = zip(*(self._patch(place, rng) for place in placed), strict=True)
+        own = patches_with_random_numbers(patches, rng)[share]
+        placed = [self._place(patch, numbers) for patch, numbers in own]
+        drawn = [self._patch(place, numbers) for place, (_, numbers) in zip(placed, own, strict=True)]
+        inputs, labels = zip(*drawn, strict=True)
         soft = torch.stack([self._scores(place) for place in placed])
         return Batch(stacked(inputs), self._table[torch.stack(labels).long()], soft)
 
     def _scores(self, placed: Placed) -> Tensor:
         """C Z Y X scores of a patch."""
         volume, box, inside, warp = placed
-        scores, _ = sample(self.targets[volume].read(box), self._train[volume][box], inside, warp)
+        scores, _ = sample(self.targets[volume].read(box), self._labels_in(volume, box), inside, warp)
         return scores
 
     @property

@@ -6,8 +6,9 @@
                           └──────────── each: its share of the batch, forward ────────────┘
                                  sums of the loss added up, gradients averaged (DDP)
 
-The first process decides everything and tells the others what to do next: take over these strokes, take a step at this
-learning rate, end. The others have no clock, no inbox and no files, so nothing can be decided differently in two places.
+The first process decides everything and tells the others what to do next: take over these strokes, take a step at
+this learning rate, end. The others have no clock, no inbox and no files, so nothing can be decided differently in two
+places.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from napari_unet3d.engine.errors import DeviceError
+from napari_unet3d.engine.errors import DeviceError, TrainingError
 from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.progress import Annotate
 
@@ -45,6 +46,10 @@ Order: TypeAlias = TakeStep | Annotate
 T = TypeVar("T")
 
 
+class LeaderLost(TrainingError):
+    """The process that decides is gone: it has told, or its end tells, why."""
+
+
 class Group:
     """A process that trains alone; `ProcessGroup` is one of several.
 
@@ -54,10 +59,13 @@ class Group:
         Number of this process, from 0.
     size
         Number of processes.
+    device
+        Where this process computes; None: where the configuration says.
     """
 
     rank = 0
     size = 1
+    device: torch.device | None = None
 
     @property
     def leads(self) -> bool:
@@ -92,6 +100,15 @@ class Group:
         """A step inside; where one process runs out of memory before the first `summed`, all do."""
         yield
 
+    def meet(self) -> None:
+        """Wait until all processes have come so far in this step.
+
+        Raises
+        ------
+        MemoryError
+            If another one ran out of memory.
+        """
+
     def summed(self, values: Tensor) -> Tensor:
         """Sum of a tensor over the processes, through which gradients flow into those of `spread` modules."""
         return values
@@ -121,6 +138,7 @@ class ProcessGroup(Group):
     ) -> None:
         self.rank = rank
         self.size = size
+        self.device = device
         self._device = device
         self._has_summed = False
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -142,7 +160,10 @@ class ProcessGroup(Group):
 
     def _next_order(self) -> Order | None:
         received: list[Any] = [None]
-        dist.broadcast_object_list(received, src=0, group=self._orders)
+        try:
+            dist.broadcast_object_list(received, src=0, group=self._orders)
+        except RuntimeError as error:
+            raise LeaderLost("the first process ended") from error
         order: Order | None = received[0]
         return order
 
@@ -179,11 +200,14 @@ class ProcessGroup(Group):
             self.is_any(True)
             raise
 
+    def meet(self) -> None:
+        if self.is_any(False):
+            raise _OtherRanOut
+
     def summed(self, values: Tensor) -> Tensor:
         if not self._has_summed:
+            self.meet()
             self._has_summed = True
-            if self.is_any(False):
-                raise _OtherRanOut
         total: Tensor = _Sum.apply(values, self.size)  # type: ignore[no-untyped-call]  # torch's
         return total
 
