@@ -172,8 +172,8 @@ def test_slices_between_others_come_before_those_at_the_ends(seed: int) -> None:
     one = choose(with_planes(*((0, z) for z in (11, 15, 19, 23, 27))), seed=seed)
     assert {index for _, _, index in one.slices} < {15, 19, 23}
 
-    all_between = choose(with_planes(*((0, z) for z in (11, 15, 19, 23, 27))), seed=seed, fraction=0.8)
-    assert {15, 19, 23} < {index for _, _, index in all_between.slices}
+    all_between = choose(with_planes(*((0, z) for z in (11, 15, 19, 23, 27))), seed=seed, fraction=0.6)
+    assert {15, 19, 23} == {index for _, _, index in all_between.slices}
 
 
 def test_each_of_five_slices_with_a_class_of_its_own_is_needed() -> None:
