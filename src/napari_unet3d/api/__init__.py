@@ -6,7 +6,14 @@ Unlike the other packages, importing this one imports torch: each of its names n
 
 from __future__ import annotations
 
-from napari_unet3d.api.distillation import Comparison, compare, compare_events, distill, distill_events
+from napari_unet3d.api.distillation import (
+    Comparison,
+    compare,
+    compare_events,
+    distill,
+    distill_events,
+    scratch_events,
+)
 from napari_unet3d.api.evaluation import evaluate
 from napari_unet3d.api.exporting import export_events, export_model, open_model
 from napari_unet3d.api.prediction import PredictionStopped, predict, predict_events
@@ -35,6 +42,7 @@ __all__ = [
     "predict",
     "predict_events",
     "read_annotated",
+    "scratch_events",
     "suggest",
     "suggest_events",
     "train",

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from napari_unet3d.api.sources import ImageSource, LabelSource, PathLike, as_volume, check_apart, read_annotated
 from napari_unet3d.api.training import DEFAULT_PRESET, TrainingRun
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.config import DistillConfig, NetworkConfig, PredictConfig, RunRecord, TrainConfig
+from napari_unet3d.engine.config import (
+    DistillConfig,
+    HoldOutState,
+    NetworkConfig,
+    PredictConfig,
+    RunRecord,
+    TrainConfig,
+)
 from napari_unet3d.engine.distillation.comparison import Contender, ModelFigures, compare_models
 from napari_unet3d.engine.distillation.distiller import Distiller
 from napari_unet3d.engine.distillation.student import DEFAULT_OPERATIONS, parse_share, smaller_network
@@ -27,6 +34,7 @@ from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import watched
 from napari_unet3d.engine.progress import Event, Inbox
 from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.engine.trainer import Trainer
 from napari_unet3d.engine.training_data import known_labels
 from napari_unet3d.engine.volume import AnnotatedVolume
 
@@ -75,6 +83,7 @@ def distill_events(
     zero_is_background: bool = False,
     out: PathLike | None = None,
     resume: TrainedModel | None = None,
+    weights_from: TrainedModel | None = None,
     keep_state: bool = False,
     inbox: Inbox | None = None,
 ) -> TrainingRun:
@@ -110,6 +119,8 @@ def distill_events(
         Model file to write, now and then and at the end.
     resume
         A student with training state, to go on exactly where it stood.
+    weights_from
+        A model whose weights the student begins with, such as the same student trained without a teacher.
     keep_state
         Whether the finished file keeps what resuming needs.
     inbox
@@ -121,6 +132,8 @@ def distill_events(
         If a setting, a file, a teacher or the annotation cannot be used; nothing is written then.
     """
     started = time.monotonic()
+    if resume is not None and weights_from is not None:
+        raise ConfigError("--resume and --weights-from are both given; give one of them")
     sources = [teachers] if isinstance(teachers, str | os.PathLike | TrainedModel) else list(teachers)
     path = None
     if out is not None:
@@ -136,10 +149,11 @@ def distill_events(
     distiller = Distiller(
         volumes,
         loaded,
-        _student(loaded[0].model, volumes[0], network, network_settings or {}, operations, resume),
+        _student(loaded[0].model, volumes[0], network, network_settings or {}, operations, resume or weights_from),
         train or (resume.recipe.train if resume else TrainConfig()),
         config or (resume and resume.recipe.distill) or DistillConfig(),
         inbox=inbox,
+        start=weights_from,
         resume=resume,
         record=record,
         started_at=started,
@@ -178,7 +192,7 @@ def _student(
     network: str | NetworkConfig | None,
     settings: Mapping[str, Any],
     operations: Fraction | float | str | None,
-    resume: TrainedModel | None,
+    origin: TrainedModel | None,
 ) -> NetworkConfig:
     """The configuration asked for or chosen, with the teacher's classes unless others are given."""
     is_named = network is not None or bool(settings)
@@ -189,14 +203,68 @@ def _student(
         )
     if isinstance(network, NetworkConfig):
         return network.updated(**settings)
-    if network is None and operations is None and resume is not None:
-        return resume.recipe.network.updated(**settings)
+    if network is None and operations is None and origin is not None:
+        return origin.recipe.network.updated(**settings)
     taught = teacher.recipe.network
     if is_named:
         found = {"in_channels": taught.in_channels, "classes": taught.classes, "head": taught.head}
         return network_config(network or DEFAULT_PRESET, **{**found, **settings})
     share = DEFAULT_OPERATIONS if operations is None else parse_share(str(operations))
-    return smaller_network(taught, volume.image.voxel_size, share)
+    return smaller_network(taught, volume.image.voxel_size, share, volume.image.shape)
+
+
+def scratch_events(
+    student: TrainedModel,
+    image: ImageSource,
+    labels: LabelSource,
+    *,
+    voxel_size: VoxelSize | None = None,
+    axes: str | None = None,
+    zero_is_background: bool = False,
+    out: PathLike | None = None,
+    inbox: Inbox | None = None,
+) -> TrainingRun:
+    """The training of a student's network without teachers, to compare it with the student.
+
+    Same random state, same budget (seconds, or as many steps as the student took) and the same held-out slices, none of
+    which is learnt from.
+
+    Parameters
+    ----------
+    student
+        A distilled student.
+    image, labels, voxel_size, axes, zero_is_background, inbox
+        As for `distill_events`; the volume that the student learnt on first.
+    out
+        Model file to write, now and then and at the end.
+
+    Raises
+    ------
+    UNet3dError
+        If the labels or a file cannot be used.
+    """
+    started = time.monotonic()
+    path = None
+    if out is not None:
+        path = check_model_output(out)
+        check_apart([path], [image, labels])
+    volume, notes = _read(image, labels, voxel_size, axes, zero_is_background)
+    seen, watch = watched(volume.image)
+    recipe, record = student.recipe, student.recipe.record
+    config = recipe.train
+    if config.seconds is None and record is not None:
+        config = config.updated(steps=record.steps, patience=None)
+    annotated = AnnotatedVolume(seen, volume.labels)
+    trainer = Trainer(
+        [annotated],
+        recipe.network,
+        config,
+        inbox=inbox,
+        named_classes=student.classes,
+        started_at=started,
+        hold_out=_hold_out_state(student, annotated),
+    )
+    return TrainingRun(trainer, path, False, notes, [watch])
 
 
 class Comparison:
@@ -300,8 +368,18 @@ def _contender(name: str, source: ModelSource) -> Contender:
 
 def _held_out(model: TrainedModel, volume: AnnotatedVolume) -> NDArray[np.unsignedinteger] | None:
     """Annotation that the model was measured on, if it was trained on this annotation."""
+    hold_out = _hold_out(model, volume)
+    return None if hold_out is None else hold_out.validation_labels(0)
+
+
+def _hold_out_state(model: TrainedModel, volume: AnnotatedVolume) -> HoldOutState | None:
+    hold_out = _hold_out(model, volume)
+    return None if hold_out is None else hold_out.to_state()
+
+
+def _hold_out(model: TrainedModel, volume: AnnotatedVolume) -> HoldOut | None:
     record = model.recipe.record
     if record is None or record.hold_out is None:
         return None
     hold_out = HoldOut.from_state(record.hold_out, [known_labels(volume.labels, model.label_ids)])
-    return hold_out.validation_labels(0) if hold_out.is_of_these_labels else None
+    return hold_out if hold_out.is_of_these_labels else None

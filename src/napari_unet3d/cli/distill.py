@@ -96,6 +96,10 @@ def distill(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="STUDENT", help="Go on with an interrupted distillation.")
     ] = None,
+    weights_from: Annotated[
+        Path | None,
+        typer.Option("--weights-from", metavar="MODEL", help="Begin with its weights, e.g. of a --scratch student."),
+    ] = None,
     keep_state: Annotated[
         bool, typer.Option("--keep-state", help="Keep in the finished file what --resume needs.")
     ] = False,
@@ -129,6 +133,8 @@ def distill(
     """
     if seconds is not None and steps is not None:
         raise ConfigError(f"--seconds {seconds:g} and --steps {steps} are both given; give one of them")
+    if resume is not None and weights_from is not None:
+        raise ConfigError(f"--resume {resume} and --weights-from {weights_from} are both given; give one of them")
     if preset is not None and operations is not None:
         raise ConfigError(f"--preset {preset} and --operations {operations} are both given; give one of them")
     if not comparison and (truth is not None or json_file is not None or scratch is not None):
@@ -152,8 +158,9 @@ def distill(
     models = [path for path in (train_teacher, out, scratch) if path is not None]
     for path in models:
         api.check_model_output(path)
-    api.check_apart(models, [*files, *(also or ()), truth])
+    api.check_apart(models, [*files, *(also or ()), truth, weights_from])
     student = api.load_model(resume) if resume else None
+    origin = api.load_model(weights_from) if weights_from else None
     train_config = settings.train_config()
     if student is not None:
         train_config = settings.without_budget().train_config(student.recipe.train)
@@ -190,31 +197,25 @@ def distill(
             operations=operations,
             train=train_config,
             config=settings.distill_config(student.recipe.distill if student else None),
-            record=None if student else settings.record,
+            record=None if student or origin else settings.record,
             out=out,
             resume=student,
+            weights_from=origin,
             keep_state=keep_state,
             inbox=inbox,
             **reading,
         )
 
     _follow(console, out, distillation)
-    contenders = {path.name: path for path in teachers}
+    names = [path.name for path in teachers]
+    contenders = {str(path) if names.count(path.name) > 1 else path.name: path for path in teachers}
     if scratch is not None:
-        recipe = api.load_model(out).recipe
-        steps_taken = recipe.record.steps if recipe.record and recipe.train.seconds is None else None
         console.print(f"the same student without a teacher: {scratch}", soft_wrap=True)
         _follow(
             console,
             scratch,
-            lambda inbox: api.train_events(
-                image,
-                labels or "",
-                network=recipe.network,
-                config=recipe.train.updated(steps=steps_taken),
-                out=scratch,
-                inbox=inbox,
-                **reading,
+            lambda inbox: api.scratch_events(
+                api.load_model(out), image, labels or "", out=scratch, inbox=inbox, **reading
             ),
         )
         contenders["without a teacher"] = scratch

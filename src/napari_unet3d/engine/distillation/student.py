@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
 
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.config import NetworkConfig, UNet3PlusConfig
+from napari_unet3d.engine.config import NetworkConfig, Triple, UNet3PlusConfig
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 
@@ -17,10 +18,11 @@ DEFAULT_OPERATIONS: Final = Fraction(1, 8)
 _FEATURE_OPERATIONS: Final = 5000
 """What the fixed features of one channel at one scale cost, in operations of a convolution that take as long."""
 
-_SIDE: Final = 64
-"""Voxels of the cube that operations are counted on (a cube of an output for networks without padding)."""
+_CUBE: Final = (64, 64, 64)
+"""Z Y X voxels of the volume that operations are counted on where no other is given."""
 
-_FEW_FILTERS: Final = 4
+_MULTIPLES: Final = (8, 4, 1)
+"""Numbers of filters are multiples of the first of these that allows a network: five take as long as eight."""
 
 
 def parse_share(text: str) -> Fraction:
@@ -42,30 +44,29 @@ def parse_share(text: str) -> Fraction:
     return share
 
 
-def operations_per_voxel(network: NetworkConfig) -> float:
-    """Multiplications with an addition in the convolutions of a network, for each voxel of a large output."""
+def operations_on(network: NetworkConfig, shape: Triple) -> int:
+    """Multiplications with an addition in the convolutions, for a volume (Z Y X) in one piece, filled up where needed."""
     facts = describe(network)
-    side = [1 if network.dimensions == 2 and axis == 0 else _SIDE for axis in range(3)]
-    shape = facts.legal_shape([size + 2 * margin for size, margin in zip(side, facts.margin, strict=True)])
-    z, y, x = facts.output_shape(shape)
-    return facts.operations(shape) / (z * y * x)
+    return facts.operations(facts.legal_shape([n + 2 * m for n, m in zip(shape, facts.margin, strict=True)]))
 
 
-def _cost(network: NetworkConfig) -> float:
-    """Operations for each voxel, and what features cost besides."""
+def _cost(network: NetworkConfig, shape: Triple) -> int:
+    """Operations, and what features cost besides."""
     features = 0 if network.features == "none" else network.in_channels * len(network.feature_scales)
-    return operations_per_voxel(network) + _FEATURE_OPERATIONS * features
+    return operations_on(network, shape) + _FEATURE_OPERATIONS * features * math.prod(shape)
 
 
 def smaller_network(
-    teacher: NetworkConfig, voxel_size: VoxelSize, share: Fraction = DEFAULT_OPERATIONS
+    teacher: NetworkConfig, voxel_size: VoxelSize, share: Fraction = DEFAULT_OPERATIONS, shape: Triple = _CUBE
 ) -> NetworkConfig:
     """The student that the program chooses: like the teacher, with at most a share of its operations.
 
     Operations are counted with and without the cost of fixed features, so that the student is faster as a whole and not
     only in its convolutions. Features are kept where they leave at least half of the share to the network; where they
-    are left out, one more level makes up for their reach. The student has as many filters as fit then, at least 4 if
-    that can be had with fewer levels. The choice depends on nothing but the arguments.
+    are left out, one more level may make up for their reach. The finest level, where most of the time goes, may have a
+    convolution less. Of what fits then, the student is the one that takes most operations, with numbers of filters that
+    suit processors. The choice depends on nothing but
+    the arguments; see docs/decisions/distillation.md.
 
     Parameters
     ----------
@@ -75,37 +76,52 @@ def smaller_network(
         For which kernels and strides are settled where the number of levels changes.
     share
         Above 0, below 1.
+    shape
+        Z Y X of the volume that operations are counted on.
 
     Raises
     ------
     ConfigError
         If no smaller network of the same family fits.
     """
-    for fewest in (_FEW_FILTERS, 1):
-        for candidate in _families(teacher, voxel_size, share):
-            for first in range(candidate.filters_per_level[0], fewest - 1, -1):
-                network = _with_filters(candidate, first)
-                fits = operations_per_voxel(network) <= share * operations_per_voxel(teacher)
-                if fits and _cost(network) <= share * _cost(teacher):
-                    return network
+    most, most_cost = share * operations_on(teacher, shape), share * _cost(teacher, shape)
+
+    def fits(network: NetworkConfig) -> bool:
+        return operations_on(network, shape) <= most and _cost(network, shape) <= most_cost
+
+    for group in _families(teacher, voxel_size, share, shape):
+        for multiple in _MULTIPLES:
+            widest = (next(filter(fits, _narrower(family, multiple)), None) for family in group)
+            fitting = [network for network in widest if network is not None]
+            if fitting:
+                return max(fitting, key=lambda network: operations_on(network, shape))
     raise ConfigError(
         f"no network with {share} of the teacher's operations is left: it is small already; give a larger share with "
         "--operations, or a network with --preset or --config"
     )
 
 
-def _families(teacher: NetworkConfig, voxel_size: VoxelSize, share: Fraction) -> Iterator[NetworkConfig]:
-    """Networks that may be made narrower, the best first."""
+def _families(
+    teacher: NetworkConfig, voxel_size: VoxelSize, share: Fraction, shape: Triple
+) -> Iterator[list[NetworkConfig]]:
+    """Groups of networks that may be made narrower, the best group first."""
     same = teacher.updated(deep_supervision=False)
     plain = same.updated(features="none")
-    if _cost(same) - _cost(plain) <= share * _cost(teacher) / 2:
-        yield same
+    if _cost(same, shape) - _cost(plain, shape) <= share * _cost(teacher, shape) / 2:
+        yield [same, *_with_less_at_full_resolution(same)]
     deepest = teacher.levels + (teacher.features != "none")
     for levels in range(deepest, 1, -1):
         try:
-            yield _with_levels(plain, levels).for_voxels(voxel_size)
+            family = _with_levels(plain, levels).for_voxels(voxel_size)
         except ConfigError:  # a family may not allow so many, or so few
             continue
+        yield [family, *_with_less_at_full_resolution(family)]
+
+
+def _with_less_at_full_resolution(network: NetworkConfig) -> Iterator[NetworkConfig]:
+    first, *others = network.convolutions_per_level
+    if first > 1:
+        yield network.updated(convolutions=(first - 1, *others))
 
 
 def _with_levels(network: NetworkConfig, levels: int) -> NetworkConfig:
@@ -124,10 +140,18 @@ def _with_levels(network: NetworkConfig, levels: int) -> NetworkConfig:
     return network.updated(**changes)
 
 
-def _with_filters(network: NetworkConfig, first: int) -> NetworkConfig:
-    """The network with so many filters on the first level, and the others in proportion."""
+def _narrower(network: NetworkConfig, multiple: int) -> Iterator[NetworkConfig]:
+    """The network with fewer and fewer filters, in proportion, but always multiples of a number."""
     before = network.filters_per_level
-    changes: dict[str, Any] = {"filters": tuple(max(1, round(count * first / before[0])) for count in before)}
-    if isinstance(network, UNet3PlusConfig) and network.branch_filters is not None:
-        changes["branch_filters"] = max(1, round(network.branch_filters * first / before[0]))
-    return network.updated(**changes)
+    for first in range(before[0], 0, -1):
+
+        def scaled(count: int, first: int = first) -> int:
+            return max(1, round(count * first / before[0] / multiple)) * multiple
+
+        filters = tuple(map(scaled, before))
+        if any(fewer > count for fewer, count in zip(filters, before, strict=True)):
+            continue  # it is narrow already
+        changes: dict[str, Any] = {"filters": filters}
+        if isinstance(network, UNet3PlusConfig) and network.branch_filters is not None:
+            changes["branch_filters"] = scaled(network.branch_filters)
+        yield network.updated(**changes)
