@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from napari_unet3d.api.run_log import RunLog, figures
+from napari_unet3d.api.run_log import RunLog, TableLog, figures
 from napari_unet3d.engine.errors import ConfigError, FileError
 from napari_unet3d.engine.progress import ClassScore, Note, Stepped, Validated
 
@@ -59,6 +59,17 @@ def test_agreement_with_a_teacher_is_a_figure() -> None:
 def test_a_table_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"the log .*missing.log\.csv cannot be written \(No such file"):
         RunLog(tmp_path / "missing" / "log.csv")
+
+
+def test_a_full_disk_ends_the_log_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunLog(tmp_path / "log.csv") as log:
+
+        def fail(self: object, *figure: object) -> None:
+            raise FileError("no space")
+
+        monkeypatch.setattr(TableLog, "write", fail)
+        assert log.show(STEP) == [Note("no space; going on without it", "warning")]
+        assert log.show(STEP) == []
 
 
 def test_tensorboard_gets_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

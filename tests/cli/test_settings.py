@@ -127,4 +127,4 @@ def test_triple() -> None:
     ],
 )
 def test_joined_pairs(given: list[str], joined: list[str]) -> None:
-    assert joined_pairs(given, "--also") == joined
+    assert joined_pairs(given, ("--also", "--on")) == joined

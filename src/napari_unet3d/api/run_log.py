@@ -6,13 +6,13 @@ import csv
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO
 
 from napari_unet3d.engine.errors import ConfigError, FileError
-from napari_unet3d.engine.progress import Event, Stepped, Validated
+from napari_unet3d.engine.progress import Event, Note, Stepped, Validated
 
 COLUMNS: Final = ("step", "seconds", "name", "value")
 
@@ -81,12 +81,21 @@ class RunLog(AbstractContextManager["RunLog"]):
         if table is not None:
             self._logs.append(TableLog(Path(table), is_continued=is_continued))
 
-    def show(self, event: Event) -> None:
-        """Write the figures of one event."""
-        if isinstance(event, Stepped | Validated):
-            for name, value in figures(event):
-                for log in self._logs:
+    def show(self, event: Event) -> list[Note]:
+        """Write the figures of one event; a log that cannot be written any more is given up, which a note tells."""
+        notes: list[Note] = []
+        if not isinstance(event, Stepped | Validated):
+            return notes
+        for log in tuple(self._logs):
+            try:
+                for name, value in figures(event):
                     log.write(event.step, event.seconds, name, value)
+            except (FileError, OSError) as error:
+                self._logs.remove(log)
+                with suppress(FileError, OSError):
+                    log.close()
+                notes.append(Note(f"{error}; going on without it", "warning"))
+        return notes
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +138,7 @@ class TableLog:
             raise self._refusal(error) from None
 
     def _refusal(self, error: OSError) -> FileError:
-        return FileError(f"the log {self._path} cannot be written ({error.strerror}); write it elsewhere")
+        return FileError(f"the log {self._path} cannot be written ({error.strerror})")
 
 
 class TensorBoardLog:
@@ -145,7 +154,7 @@ class TensorBoardLog:
         try:
             self._writer: Any = SummaryWriter(str(folder))
         except OSError as error:
-            raise FileError(f"{folder} cannot be written ({error.strerror}); log elsewhere") from None
+            raise FileError(f"{folder} cannot be written ({error.strerror})") from None
 
     def write(self, step: int, seconds: float, name: str, value: float) -> None:
         self._writer.add_scalar(name, value, global_step=step)

@@ -83,8 +83,10 @@ def read_pairs(
         if len(pairs) == 1:
             raise first
         names = ", ".join(_told(source) for source in pairs[number - 1])
-        others = ", ".join(map(str, list(problems)[1:]))
-        more = f" (the pairs {others} cannot be used either)" if others else ""
+        others = list(problems)[1:]
+        more = ""
+        if others:
+            more = f" (nor can pair{'s' * (len(others) > 1)} {', '.join(map(str, others))} be used)"
         raise type(first)(f"pair {number} of {len(pairs)} ({names}): {first}{more}")
     return volumes, notes
 

@@ -89,9 +89,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_pairs(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which no option has two values; of the verbs only train has such an option."""
+    """Arguments in which no option has two values; of the verbs only train has such options."""
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
-    return joined_pairs(arguments, "--also") if verb == "train" else list(arguments)
+    return joined_pairs(arguments, ("--also", "--validate-on")) if verb == "train" else list(arguments)
 
 
 def _refuse(error: Exception, show_traceback: bool) -> int:

@@ -68,7 +68,7 @@ def parse_triple(text: str, option: str) -> Triple:
     return (z, y, x)
 
 
-def joined_pairs(arguments: Sequence[str], option: str) -> list[str]:
+def joined_pairs(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
     """Arguments with ``OPTION A B`` as ``OPTION A OPTION B``: typer cannot repeat options of two values."""
     found: list[str] = []
     rest = list(arguments)
@@ -76,8 +76,8 @@ def joined_pairs(arguments: Sequence[str], option: str) -> list[str]:
         found.append(rest.pop(0))
         if found[-1] == "--":
             break
-        if found[-1] == option and len(rest) > 1 and not rest[1].startswith("-"):
-            found += [rest.pop(0), option, rest.pop(0)]
+        if found[-1] in options and len(rest) > 1 and not rest[1].startswith("-"):
+            found += [rest.pop(0), found[-1], rest.pop(0)]
     return found + rest
 
 
