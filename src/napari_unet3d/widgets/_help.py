@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets._scrolling import wrapped
+
+_BUTTON_WIDTH: Final = 26
+
+TRAIN_HELP: Final = """
+<ol style='margin-left: -22px'>
+<li>Choose the <b>image</b>, and make a <b>new annotation layer</b> or choose labels that you have.</li>
+<li>Click a class and <b>paint</b> it on a few slices, on any axis; paint some background too. What you leave free
+teaches nothing.</li>
+<li><b>Train</b>, and go on painting where the preview is wrong: new strokes count at once.</li>
+<li><b>Where to paint next</b> tells which slices would teach most.</li>
+<li><b>Apply</b> the model in the Predict dock (Plugins › U-Net 3D › Predict).</li>
+</ol>
+Keys: Shift+B the slice is complete, Shift+C copy the prediction, Shift+N next slice, Shift+H show or hide the
+prediction, Shift+T train, Shift+G apply.
+"""
+
+PREDICT_HELP: Final = """
+<ol style='margin-left: -22px'>
+<li>Train a model (Plugins › U-Net 3D › Train) or <b>load</b> a model file.</li>
+<li>Choose the <b>image</b>: the one that was trained on, or any open one with as many channels.</li>
+<li><b>Apply</b>: labels appear block by block, the slice in view first.</li>
+<li><b>Clean up</b> and <b>measure</b> the labels; each clean-up is a new layer.</li>
+<li><b>Export</b>: voxel size and affine of the image go along.</li>
+</ol>
+Your own layers are never changed. Closing the dock ends nothing.
+"""
 
 
 class Help(QWidget):
@@ -24,8 +52,8 @@ class Help(QWidget):
         self.text = wrapped(QLabel(text))
         self.text.setTextFormat(Qt.TextFormat.RichText)
         self.text.hide()
-        self.button = QToolButton()
-        self.button.setText("?")
+        self.button = QPushButton("?")
+        self.button.setFixedWidth(_BUTTON_WIDTH)
         self.button.setCheckable(True)
         self.button.setToolTip("How to use this dock")
         self.button.setAccessibleName("Help")

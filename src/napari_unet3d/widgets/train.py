@@ -19,12 +19,18 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.widgets._class_table import ClassTable
 from napari_unet3d.widgets._dock import Dock, button, first_layer, layer_box, set_reason
+from napari_unet3d.widgets._help import TRAIN_HELP, Help
+from napari_unet3d.widgets._image_chooser import ImageChooser
 from napari_unet3d.widgets._legend import Legend
+from napari_unet3d.widgets._next_slices import NextSlices
+from napari_unet3d.widgets._not_annotated import NotAnnotatedQuestion
 from napari_unet3d.widgets._offer import Offer
 from napari_unet3d.widgets._plots import CurvePoint, CurvesPlot, CurveStyle
 from napari_unet3d.widgets._run_settings import RunSettings
 from napari_unet3d.widgets._scrolling import wrapped
+from napari_unet3d.widgets._section import Section
 from napari_unet3d.widgets._session import Phase
+from napari_unet3d.widgets._shortcuts import with_key
 from napari_unet3d.widgets._theme import ThemeColours
 from napari_unet3d.widgets._workbench.bench import workbench_of
 
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     import napari
 
 _MODEL_FILTER: Final = "Models (*.safetensors)"
+_RECIPE_FILTER: Final = "Recipes (*.yaml *.yml)"
 _MOST_ADVICE: Final = 2
 """Sentences of the guide that are shown at a time."""
 
@@ -59,9 +66,12 @@ class TrainDock(Dock):
     # --- building -----------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.image_box = layer_box("Image")
+        self.column.addWidget(Help("Paint a few slices, train, and watch.", TRAIN_HELP))
+        self.chooser = ImageChooser()
+        self.image_box = self.chooser.box
         self.annotation_box = layer_box("Labels")
-        self._pickers = [self.image_box, self.annotation_box]
+        self.annotation_box.native.setToolTip("The labels layer to train on: a new one, or any that fits the image")
+        self._pickers = [self.annotation_box]
         layers = QFormLayout()
         bench = self._bench
         self.voxel_size = wrapped(QLabel())
@@ -70,11 +80,13 @@ class TrainDock(Dock):
             "Show the image, and what lies over it, in the voxel size that its file tells",
             bench.file_scale.set_on_layers,
         )
-        layers.addRow("Image", self.image_box.native)
-        layers.addRow("", self.voxel_size)
-        layers.addRow("", self.scale_button)
+        self.column.addWidget(self.chooser)
+        self.column.addWidget(self.voxel_size)
+        self.column.addWidget(self.scale_button)
         layers.addRow("Annotation", self.annotation_box.native)
         self.column.addLayout(layers)
+        self.question = NotAnnotatedQuestion(bench.check)
+        self.column.addWidget(self.question)
         self.offer = Offer("Restore", "Not now")
         self.column.addWidget(self.offer)
 
@@ -90,12 +102,15 @@ class TrainDock(Dock):
         self.column.addWidget(self.guide)
         self.complete_button = button(
             "Slice is complete",
-            "What is not annotated in the slice in view becomes background (undo with Ctrl+Z)",
+            with_key("What is not annotated in the slice in view becomes background; undo with Ctrl+Z", "complete"),
             bench.complete_slice,
         )
         self.copy_button = button(
             "Copy prediction",
-            "Copy the predicted slice in view to where nothing is annotated, to correct it (undo with Ctrl+Z)",
+            with_key(
+                "Copy the predicted slice in view to where nothing is annotated, to correct it; undo with Ctrl+Z",
+                "copy",
+            ),
             bench.copy_prediction,
         )
         self._add_row(self.complete_button, self.copy_button)
@@ -105,9 +120,11 @@ class TrainDock(Dock):
         self.column.addWidget(self.run_settings)
         runner = bench.training
         self.train_button = button(
-            "Train", "Train a new network on what is painted (and on what will be)", runner.start
+            "Train", with_key("Train a new network on what is painted, and on what will be", "train"), runner.start
         )
-        self.continue_button = button("Continue", "Train the present model further", self._on_continue)
+        self.continue_button = button(
+            "Continue", "Train the present model further: what it has learnt is kept", self._on_continue
+        )
         self.pause_button = button("Pause", "Wait after the present step", self._on_pause)
         self.stop_button = button("Stop", "End after the present step and keep the best model", runner.stop)
         grid = QGridLayout()
@@ -125,11 +142,25 @@ class TrainDock(Dock):
         self.column.addWidget(self.preview)
         self.plot = CurvesPlot()
         self.column.addWidget(self.plot)
+        self.next_slices = NextSlices(bench.suggesting)
+        self.column.addWidget(Section("Where to paint next", self.next_slices))
         self.load_button = button(
             "Load model...", "Read a model file, to apply it or to train it further", self._on_load
         )
         self.save_button = button("Save model...", "Write the model with its recipe, classes and curves", self._on_save)
         self._add_row(self.load_button, self.save_button)
+        self.recipe_button = button(
+            "Save recipe...",
+            "Write the settings of the model and the record of its run, or the present settings, for train --config",
+            self._on_save_recipe,
+        )
+        self.command_button = button(
+            "Copy as command line",
+            "Put the command that trains the same model, or with the same settings, onto the clipboard; the files it "
+            "needs are written into the autosave folder",
+            bench.repeating.copy_command,
+        )
+        self._add_row(self.recipe_button, self.command_button)
 
     def _add_row(self, *widgets: QWidget) -> None:
         row = QHBoxLayout()
@@ -139,7 +170,7 @@ class TrainDock(Dock):
 
     def _connect(self) -> None:
         events, bench = self._session.events, self._bench
-        self.image_box.changed.connect(lambda layer: bench.choose_image([layer] if layer is not None else []))
+        self.chooser.chosen.connect(bench.choose_image)
         self.annotation_box.changed.connect(bench.choose_annotation)
         self.class_table.changed.connect(bench.set_classes)
         self.class_table.chosen.connect(bench.paint_with)
@@ -195,6 +226,11 @@ class TrainDock(Dock):
         if name:
             self._bench.save_model(Path(name))
 
+    def _on_save_recipe(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(self, "Save the recipe", "recipe.yaml", _RECIPE_FILTER)
+        if name:
+            self._bench.repeating.save_recipe(Path(name))
+
     # --- what the session shows ---------------------------------------------------------------------------
 
     def set_colours(self, colours: ThemeColours) -> None:
@@ -206,13 +242,16 @@ class TrainDock(Dock):
             else:
                 shown.set_colours(colours)
         self.legend.set_theme(colours)
+        self.chooser.set_colours(colours)
+        self.next_slices.set_colours(colours)
         self.run_settings.set_theme(colours)
 
     def reset_choices(self, *args: Any) -> None:
         """Refill the boxes, and choose the image where there is none yet."""
         super().reset_choices(*args)
+        self.chooser.reset_choices()
         image = first_layer(self.image_box)
-        if self._bench.image is None and image is not None:
+        if not self._bench.image_layers and image is not None:
             self._bench.choose_image([image])
 
     def _show_all(self) -> None:
@@ -247,13 +286,11 @@ class TrainDock(Dock):
             self.voxel_size.setToolTip("Edge lengths of a voxel, Z x Y x X")
 
     def _show_layers(self) -> None:
-        for box, layer in (
-            (self.image_box, self._bench.image.layer if self._bench.image else None),
-            (self.annotation_box, self._bench.annotation),
-        ):
-            if layer is not None and layer in box.choices and box.value != layer:
-                with box.changed.blocked():
-                    box.value = layer
+        bench, box = self._bench, self.annotation_box
+        self.chooser.show_choice(bench.image_layers, bench.image_axes, bench.image, bench.image_problem)
+        if bench.annotation is not None and bench.annotation in box.choices and box.value != bench.annotation:
+            with box.changed.blocked():
+                box.value = bench.annotation
         self._show_voxel_size()
         self._show_buttons()
 
@@ -282,6 +319,7 @@ class TrainDock(Dock):
         session, bench = self._session, self._bench
         phase, is_running = session.phase, session.phase.is_running
         problem = bench.training.problem()
+        self.next_slices.refresh()
         set_reason(self.train_button, problem)
         set_reason(self.stop_button, "" if is_running and phase is not Phase.STOPPING else "no training is running")
         self.pause_button.setText("Go on" if phase is Phase.PAUSED else "Pause")
@@ -291,10 +329,11 @@ class TrainDock(Dock):
         if is_running:
             reason = "" if can_pause else "training has not begun yet"
         else:
-            reason = problem or ("" if session.model else "train or load a model first")
+            reason = problem or bench.training.continuing_problem()
         set_reason(self.continue_button, reason)
         set_reason(self.save_button, "" if session.model else "there is no model yet")
         set_reason(self.load_button, "stop the training first" if is_running else "")
+        set_reason(self.command_button, "stop the training first" if is_running else bench.repeating.problem())
         set_reason(self.new_button, "" if bench.image else bench.image_problem or "open an image first")
         needs = "" if bench.annotation is not None else "make an annotation layer first"
         set_reason(self.complete_button, needs)

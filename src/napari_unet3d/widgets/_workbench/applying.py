@@ -34,8 +34,8 @@ MOST_SHARE: Final = 0.9
 """Of the free memory: result layers that need more are not made."""
 
 _LESS: Final = (
-    "leave out the layers of probabilities and uncertainty, zoom in and predict only what is in view, or predict into a "
-    "file with the command line (napari-unet3d predict)"
+    "leave out the layers of probabilities and uncertainty, zoom in and predict only what is in view, or predict into "
+    "a file with the command line (napari-unet3d predict)"
 )
 
 

@@ -117,7 +117,7 @@ class Measuring(QObject):
         def keep(rows: Sequence[ClassRow]) -> str:
             self.rows, self.layer_name = tuple(rows), source.name
             self.measured.emit()
-            return f"measured {source.name!r}"
+            return ""
 
         self.job.start(MeasureTask(source), keep)
 

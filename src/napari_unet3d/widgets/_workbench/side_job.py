@@ -89,5 +89,5 @@ class SideJob(QObject):
             self.progress = Progress(0.0, "cancelled")
         elif use is not None:
             text = use(ended.result)
-            self.progress = Progress(1.0, f"{text}; {self._note}" if self._note else text)
+            self.progress = Progress(1.0, "; ".join(part for part in (text, self._note) if part))
         self.changed.emit()
