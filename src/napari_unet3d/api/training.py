@@ -18,6 +18,8 @@ from napari_unet3d.engine.model_file import check_model_output, save_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import NonFiniteWatch, watched
 from napari_unet3d.engine.pair_checks import PairFacts, check_pairs
+from napari_unet3d.engine.parallel.owner import ParallelTrainer
+from napari_unet3d.engine.parallel.start import make_trainer
 from napari_unet3d.engine.progress import Event, Finished, Inbox, Note, Saved, Stepped
 from napari_unet3d.engine.resampled_training import ResampledVolumes, in_unit_of, text_of
 from napari_unet3d.engine.trained_model import TrainedModel
@@ -43,7 +45,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Trainer | ParallelTrainer,
         out: Path | None,
         keep_state: bool,
         notes: Sequence[str | Note],
@@ -228,7 +230,7 @@ def train_events(
         inbox = resampled.inbox(inbox or Inbox())
         if resampled.changed:
             told.append(Note(f"training on images resampled to {size}; numbers of slices below count there"))
-    trainer = Trainer(
+    trainer = make_trainer(
         volumes,
         _settled_network(network, network_settings or {}, volumes[: len(learnt)], origin),
         config,

@@ -41,7 +41,7 @@ def choose_device(name: str = "auto") -> DeviceChoice:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:N or mps") from None
+        raise DeviceError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:N, cuda:all or mps") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise DeviceError(f"device {name!r} is not there ({_why_no_gpu()}); use --device auto or cpu")
@@ -53,6 +53,54 @@ def choose_device(name: str = "auto") -> DeviceChoice:
     elif device.type != "cpu":
         raise DeviceError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:N or mps")
     return DeviceChoice(device, "as asked for")
+
+
+def choose_devices(name: str = "auto", processes: int | None = None) -> list[DeviceChoice]:
+    """One device for each process that shall train.
+
+    Parameters
+    ----------
+    name
+        As of `choose_device`, or several GPUs: ``cuda:0,cuda:1`` or ``cuda:all``.
+    processes
+        How many; None: one for each device named. Several on one CPU share its cores, several GPUs are taken from the
+        first on where none is numbered.
+
+    Raises
+    ------
+    DeviceError
+        If a device is unknown or missing, is named twice, or there are not as many devices as processes.
+    """
+    names = [part.strip() for part in name.split(",")]
+    if name == "cuda:all":
+        choose_device("cuda")
+        names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if len(names) == 1 and processes is not None and processes > 1:
+        return _several(choose_device(names[0]), processes)
+    choices = [choose_device(each) for each in names]
+    if len(choices) > 1 and any(choice.device.type != "cuda" for choice in choices):
+        raise DeviceError(f"--device {name} names several devices, but not only GPUs; for a CPU give --processes N")
+    if len({choice.device.index or 0 for choice in choices}) < len(choices):
+        raise DeviceError(f"--device {name} names a GPU twice; give each once")
+    if processes not in (None, len(choices)):
+        raise DeviceError(
+            f"--device {name} has {len(choices)} GPUs but --processes is {processes}; leave one of them away"
+        )
+    return choices
+
+
+def _several(choice: DeviceChoice, processes: int) -> list[DeviceChoice]:
+    """So many devices of a kind."""
+    device = choice.device
+    if device.type == "cpu":
+        return [choice] * processes
+    available = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    if processes > available:
+        raise DeviceError(
+            f"{processes} processes need as many GPUs, but {device} stands for {available}; use --device cuda:all, "
+            f"--device cpu, or --processes {available}"
+        )
+    return [DeviceChoice(torch.device("cuda", index), choice.reason) for index in range(processes)]
 
 
 def _why_no_gpu() -> str:

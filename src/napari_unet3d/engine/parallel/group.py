@@ -144,12 +144,14 @@ class ProcessGroup(Group):
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=size, timeout=limit)
+        if not dist.is_initialized():  # a second training of the same processes
+            dist.init_process_group(backend, init_method=meeting_point, rank=rank, world_size=size, timeout=limit)
         self._orders = dist.new_group(backend="gloo", timeout=_ORDER_LIMIT)
 
     def close(self) -> None:
         """Leave the group."""
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
     def tell(self, order: Order | None) -> None:
         dist.broadcast_object_list([order], src=0, group=self._orders)
