@@ -118,9 +118,10 @@ class Reporter(AbstractContextManager["Reporter"]):
         elif isinstance(event, Saved):
             self.saved(event)
         elif isinstance(event, Started):
+            shared = f", processes: {event.processes}" if event.processes > 1 else ""
             self.say(
                 f"device: {event.device} ({event.device_reason}), precision: {event.precision}, "
-                f"CPU threads: {event.threads}"
+                f"CPU threads: {event.threads}{shared}"
             )
         elif isinstance(event, Note):
             self.say(f"{'warning: ' if event.level == 'warning' else ''}{event.text}")

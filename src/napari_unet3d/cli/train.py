@@ -11,6 +11,7 @@ import typer
 
 from napari_unet3d.cli.options import AxesOption, DeviceOption, VoxelSizeOption, ZeroOption, pairs
 from napari_unet3d.cli.pairs import pair_table, read_pair_list
+from napari_unet3d.cli.processes import follow
 from napari_unet3d.cli.progress import Reporter, make_console, make_reporter, scores
 from napari_unet3d.cli.settings import gather
 from napari_unet3d.cli.signals import INTERRUPTED, stop_on_signal
@@ -127,6 +128,7 @@ def train(
 
     from napari_unet3d import api
     from napari_unet3d.api.run_log import RunLog
+    from napari_unet3d.engine.parallel.start import is_follower
 
     resumed = api.load_model(resume) if resume else None
     inbox = Inbox()
@@ -157,6 +159,8 @@ def train(
             keep_state=keep_state,
             inbox=inbox,
         )
+        if is_follower():
+            return follow(run)
         if len(run.pairs) > 1:
             console.print(pair_table(run.pairs))
         with (

@@ -182,8 +182,8 @@ class Trainer:
         ------
         Event
             `Started`, `Preparing` while features are computed, `HeldOut`, `Stepped` after every step, `Validated`,
-            `AnnotationTaken`, `Previewed`, `Paused` and `Note` where there is cause, `Finished` at the end. Nothing in
-            processes that follow another.
+            `AnnotationTaken`, `Previewed`, `Paused` and `Note` where there is cause, `Finished` at the end. In
+            processes that follow another nothing but that.
 
         Raises
         ------
@@ -247,7 +247,7 @@ class Trainer:
                 steps.take(order.step, order.rate)
             else:
                 self._data.annotate(order)
-        yield from ()
+        yield Finished("the first process ended the training")
 
     def model(self, *, with_state: bool = False) -> TrainedModel:
         """The best model so far: highest IoU on the held-out annotation, or the newest where nothing is held out.
