@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,19 +90,8 @@ def read_annotation(path: Path) -> tuple[NDArray[np.unsignedinteger], tuple[Clas
         If there is no such file, or it is damaged, incomplete or of another version.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            about = json.loads(content["about"].tobytes())
-            if about["format_version"] != FORMAT_VERSION:
-                raise FileError(
-                    f"the saved strokes in {path} have format {about['format_version']}, needed is {FORMAT_VERSION}; "
-                    "update napari-unet3d"
-                )
-            ids, lengths = content["ids"], content["lengths"]
-        shape = tuple(int(length) for length in about["shape"])
-        classes = _CLASSES.validate_python(about["classes"])
-        if int(lengths.sum(dtype=np.uint64)) != math.prod(shape) or ids.dtype not in (np.uint8, np.uint16):
-            raise ValueError("its parts do not fit together")
-        return np.repeat(ids, lengths).reshape(shape), classes
+        with path.open("rb") as file:
+            return _unpacked(file, str(path))
     except FileError:
         raise
     except MemoryError as error:
@@ -111,3 +100,24 @@ def read_annotation(path: Path) -> tuple[NDArray[np.unsignedinteger], tuple[Clas
         raise FileError(f"the saved strokes in {path} may not be read; change the file's permissions") from error
     except Exception as error:  # a damaged archive can make its reader raise anything
         raise FileError(f"the saved strokes in {path} cannot be read: the file is damaged or incomplete") from error
+
+
+def unpack_annotation(content: bytes) -> tuple[NDArray[np.unsignedinteger], tuple[ClassInfo, ...]]:
+    """Labels and classes of what `pack_annotation` gave."""
+    return _unpacked(io.BytesIO(content), "memory")
+
+
+def _unpacked(file: IO[bytes], where: str) -> tuple[NDArray[np.unsignedinteger], tuple[ClassInfo, ...]]:
+    with np.load(file, allow_pickle=False) as content:
+        about = json.loads(content["about"].tobytes())
+        if about["format_version"] != FORMAT_VERSION:
+            raise FileError(
+                f"the saved strokes in {where} have format {about['format_version']}, needed is {FORMAT_VERSION}; "
+                "update napari-unet3d"
+            )
+        ids, lengths = content["ids"], content["lengths"]
+    shape = tuple(int(length) for length in about["shape"])
+    classes = _CLASSES.validate_python(about["classes"])
+    if int(lengths.sum(dtype=np.uint64)) != math.prod(shape) or ids.dtype not in (np.uint8, np.uint16):
+        raise ValueError("its parts do not fit together")
+    return np.repeat(ids, lengths).reshape(shape), classes

@@ -7,13 +7,14 @@ Events wait in a queue that a timer empties on the GUI thread, so that many even
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import os
 import queue
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ from superqt.utils import create_worker
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import PredictConfig, TrainConfig
 from napari_unet3d.engine.errors import UNet3dError
-from napari_unet3d.engine.progress import Box, Command, Event, Finished, Inbox, Note, Predicted, Stop
+from napari_unet3d.engine.progress import Box, Command, Event, Finished, Inbox, Note, Predicted, Preparing, Stop
 from napari_unet3d.engine.volume import LazyArray, Volume
 from napari_unet3d.widgets._kept import KeptFolder
 
@@ -46,6 +47,16 @@ class WorkerInbox(Inbox):
     def __init__(self) -> None:
         super().__init__()
         self.is_aborted: Callable[[], bool] = lambda: False
+        self._was_stopped = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the work should end, for work that does not empty the inbox yet."""
+        return self._was_stopped or self.is_aborted()
+
+    def put(self, command: Command) -> None:
+        self._was_stopped = self._was_stopped or isinstance(command, Stop)
+        super().put(command)
 
     def drain(self) -> Iterator[Command]:
         yield from super().drain()
@@ -62,7 +73,7 @@ class WorkerInbox(Inbox):
         return Stop()
 
 
-Emit = Callable[[Event], None]
+Emit = Callable[[Any], None]
 Work = Callable[[Emit, WorkerInbox], Any]
 
 
@@ -115,6 +126,11 @@ class Job(QObject):
         worker = weakref.ref(self._worker)  # no cycle
         self.inbox.is_aborted = lambda: (alive := worker()) is None or alive.abort_requested
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is at work."""
+        return bool(self._worker.is_running)
+
     def start(self) -> None:
         """Begin."""
         self._timer.start()
@@ -127,6 +143,11 @@ class Job(QObject):
     def stop(self) -> None:
         """Ask the work to end after the present step, keeping what it has."""
         self.inbox.put(Stop())
+
+    def abandon(self) -> None:
+        """Ask the work to end, and hear nothing more of it: for a window that closes."""
+        self._timer.stop()
+        self.stop()
 
     def _drain(self) -> None:
         while True:
@@ -159,6 +180,14 @@ def _run(work: Work, put: Callable[[Event | Ended], None], inbox: WorkerInbox) -
         _LOGGER.exception("a job failed")
         ended = Ended(result, f"unexpected error: {type(error).__name__}: {error}", traceback.format_exc())
     put(ended)
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The annotation with which a training began, for each volume: a packed copy, and a digest of it."""
+
+    packed: tuple[bytes, ...]
+    digest: str
 
 
 # --- what is done -----------------------------------------------------------------------------------------
@@ -198,13 +227,17 @@ class TrainingTask:
     weights_from: TrainedModel | None = None
     kept: KeptFolder | None = None
 
-    def __call__(self, emit: Emit, inbox: WorkerInbox) -> TrainedModel:
-        """Train; gives the best model, with the state that going on needs."""
+    def __call__(self, emit: Emit, inbox: WorkerInbox) -> TrainedModel | None:
+        """Train; gives the best model, with the state that going on needs, or None if stopped before the first step."""
         from napari_unet3d import api
 
+        if inbox.is_stopping:
+            return None
         out = self.out or self._kept_model(emit)
         pairs = [(image, labels.copy()) for image, labels in self.volumes]
-        continued = self.resume or self.weights_from
+        emit(_trained_on([labels for _, labels in pairs], self.classes))
+        weights_from = self._with_new_classes([labels for _, labels in pairs], emit)
+        continued = self.resume or weights_from
         run = api.train_events(
             *pairs[0],
             also=pairs[1:],
@@ -213,7 +246,7 @@ class TrainingTask:
             config=self.config,
             out=out,
             resume=self.resume,
-            weights_from=self.weights_from,
+            weights_from=weights_from,
             keep_state=True,
             named_classes=self.classes,
             inbox=inbox,
@@ -221,9 +254,29 @@ class TrainingTask:
         try:
             for event in run:
                 emit(event)
+                if isinstance(event, Preparing) and inbox.is_stopping:
+                    return None
         except Exception as error:  # whatever went wrong, the best model so far is not lost
             raise Interrupted(_model_so_far(run), error) from error
         return run.model(with_state=True)
+
+    def _with_new_classes(self, labels: Sequence[NDArray[np.unsignedinteger]], emit: Emit) -> TrainedModel | None:
+        """The model to begin with, with outputs for painted classes that it does not know."""
+        model = self.weights_from
+        if model is None:
+            return None
+        painted = {int(i) for volume in labels for i in np.unique(volume) if i}
+        new = painted - set(model.label_ids)
+        if not new:
+            return model
+        from napari_unet3d.engine.classes import default_classes
+        from napari_unet3d.engine.new_classes import with_classes
+
+        ids = sorted({*model.label_ids, *new})
+        given = {entry.id: entry for entry in (*default_classes(ids), *model.classes, *self.classes)}
+        names = ", ".join(f"'{given[label_id].name}'" for label_id in sorted(new))
+        emit(Note(f"new to the model: {names}; what it has learnt is kept, and it gets an output for each"))
+        return with_classes(model, [given[label_id] for label_id in ids], self.config.random_state)
 
     def _kept_model(self, emit: Emit) -> Path | None:
         """The model file in the folder, which is made; None, with a note, where that cannot be."""
@@ -238,6 +291,15 @@ class TrainingTask:
             emit(Note(f"the model is not saved automatically: {error}; training goes on", "warning"))
             return None
         return folder.model_path
+
+
+def _trained_on(labels: Sequence[NDArray[np.unsignedinteger]], classes: Sequence[ClassInfo]) -> TrainedOn:
+    from napari_unet3d.io.annotation_file import pack_annotation
+
+    digest = hashlib.sha256()
+    for volume in labels:
+        digest.update(repr(volume.shape).encode() + np.ascontiguousarray(volume).tobytes())
+    return TrainedOn(tuple(pack_annotation(volume, classes)[0] for volume in labels), digest.hexdigest())
 
 
 def _model_so_far(run: TrainingRun) -> TrainedModel | None:

@@ -110,6 +110,8 @@ def test_the_same_file_opened_again_brings_back_strokes_settings_and_model(
     assert load_model(only(autosaves).model_path).recipe.network.filters == 4
     bench.training.go_on()  # the run goes on where it stood
     qtbot.waitUntil(lambda: session.phase is Phase.IDLE, timeout=TIMEOUT)
+    assert session.model is not None
+    assert session.model.recipe.record is not None
     assert session.model.recipe.record.steps == 6
     assert not session.is_warning, session.message
 

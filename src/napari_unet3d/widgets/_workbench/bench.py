@@ -30,6 +30,7 @@ from napari_unet3d.widgets._layers.strokes import Change, StrokeWatch
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
 from napari_unet3d.widgets._preferences import follow_device, preferences
 from napari_unet3d.widgets._session import Curves, Phase, Point, Session, session_of
+from napari_unet3d.widgets._shortcuts import bind_shortcuts
 from napari_unet3d.widgets._workbench.annotation_check import AnnotationCheck
 from napari_unet3d.widgets._workbench.applying import PredictionRunner
 from napari_unet3d.widgets._workbench.cleaning import Cleaning
@@ -38,6 +39,7 @@ from napari_unet3d.widgets._workbench.guide import Guide
 from napari_unet3d.widgets._workbench.keeping import Keeper, take_network
 from napari_unet3d.widgets._workbench.labels_source import LabelsSource
 from napari_unet3d.widgets._workbench.measuring import Measuring
+from napari_unet3d.widgets._workbench.repeating import Repeating
 from napari_unet3d.widgets._workbench.suggesting import Suggesting
 from napari_unet3d.widgets._workbench.training import TrainingRunner
 from napari_unet3d.widgets._workers import Ended, Job, LabelExportTask, LoadTask, SaveTask, Work
@@ -89,11 +91,12 @@ class Workbench(QObject):
         self._held_out: tuple[Plane, ...] = ()
         self._looks = QTimer(self)
         self._looks.setInterval(_LOOK_MS)
-        self._looks.timeout.connect(self._look_for_strokes)
+        self._looks.timeout.connect(self.look_for_strokes)
         self.keeping = Keeper(self)
         self.file_scale = FileScale(self)
         self.guide = Guide(self)
         self.training = TrainingRunner(self)
+        self.repeating = Repeating(self)
         self.applying = PredictionRunner(self)
         self.suggesting = Suggesting(self)
         self.cleaning = Cleaning(self)
@@ -103,6 +106,19 @@ class Workbench(QObject):
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self._on_device_preferred()
         follow_device(self._on_device_preferred)
+
+    def close(self) -> None:
+        """The window is gone: keep the strokes and end what runs. A training keeps its best model in its file."""
+        self.keeping.finish()
+        for job in self.findChildren(Job):
+            job.abandon()
+        for timer in self.findChildren(QTimer):
+            timer.stop()
+        self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
+        _BENCHES.pop(getattr(self.viewer, "__wrapped__", self.viewer), None)
 
     # --- what is worked on --------------------------------------------------------------------------------
 
@@ -196,7 +212,8 @@ class Workbench(QObject):
         self.watch = StrokeWatch(self.annotation, self.image, is_empty=is_empty, not_annotated=self.check.not_annotated)
         self._looks.start()
 
-    def _look_for_strokes(self) -> None:
+    def look_for_strokes(self) -> None:
+        """Look for strokes now, for a few milliseconds; a timer does it too."""
         try:
             changes = self.strokes().take()
         except UNet3dError as error:
@@ -246,7 +263,7 @@ class Workbench(QObject):
             self.training.preview_layer = None
         if layer == self.annotation:
             self.choose_annotation(None)
-        if self.image is not None and layer in self.image.layers:
+        if layer in self.image_layers:
             self.choose_image([])
 
     def _on_device_preferred(self, *_: Any) -> None:
@@ -374,7 +391,7 @@ class Workbench(QObject):
         refresh(runner.preview_layer)
 
     def show_held_out(self, planes: Sequence[Plane]) -> None:
-        """Mark the strokes that are measured on, not trained on."""
+        """Mark the strokes on these slices, also those that come later: they are measured on, not trained on."""
         image = self.image
         if image is None or self.annotation is None:
             return
@@ -490,4 +507,5 @@ def workbench_of(viewer: Any) -> Workbench:
     key = getattr(viewer, "__wrapped__", viewer)
     if key not in _BENCHES:
         _BENCHES[key] = Workbench(viewer, session_of(key))
+        bind_shortcuts(key)
     return _BENCHES[key]

@@ -47,7 +47,7 @@ class Keeper(QObject):
         self._timer.timeout.connect(self.flush)
         application = QCoreApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(self._on_quit)
+            application.aboutToQuit.connect(self.finish)
 
     # --- what the bench tells -----------------------------------------------------------------------------
 
@@ -105,7 +105,8 @@ class Keeper(QObject):
         self._is_changed = self._is_another = False
         return task
 
-    def _on_quit(self) -> None:
+    def finish(self) -> None:
+        """Save what is not saved yet, at once: this is the end."""
         self._bench.take_strokes()
         task = self._task()
         if task is not None:

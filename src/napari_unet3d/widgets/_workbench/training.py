@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet3d.engine.errors import UNet3dError
@@ -32,13 +33,23 @@ from napari_unet3d.widgets._layers.strokes import Change
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
 from napari_unet3d.widgets._preferences import preferences
 from napari_unet3d.widgets._session import Curves, Phase, Point, Progress
+from napari_unet3d.widgets._workbench.continuing import (
+    Continuation,
+    continuation,
+    continuing_problem,
+    new_class_note,
+)
+from napari_unet3d.widgets._workbench.repeating import Run
+from napari_unet3d.widgets._workbench.speed import measured_rate
 from napari_unet3d.widgets._workbench.times import clock_text
-from napari_unet3d.widgets._workers import Ended, Job, TrainingTask
+from napari_unet3d.widgets._workers import Ended, Job, TrainedOn, TrainingTask
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
 
 _TICK_MS: Final = 200
+_NOTICED_SECONDS: Final = 0.5
+"""A step that takes longer keeps somebody who clicked Stop waiting."""
 _PREVIEW_SHARE: Final = 0.2
 """Most of the time that previews of a slice that stays in view may take from training."""
 
@@ -58,11 +69,18 @@ class TrainingRunner(QObject):
         self._session = bench.session
         self._job: Job | None = None
         self._times: tuple[int, ...] = ()
+        self._run: Run | None = None
+        self._key: tuple[str | int, ...] = ()
         self._asked: tuple[int, int, int] | None = None
         self._is_waiting = False
         self._asked_at = -math.inf
         self._pause = 0.0
-        self._trained_on: tuple[str, ...] | None = None
+        self._trained_on: tuple[str | int, ...] | None = None
+        self._known_ids: frozenset[int] = frozenset()
+        self._step_seconds: list[float] = []
+        self.last_run: Run | None = None
+        """What the session's model was trained on; None for a model that was loaded."""
+        self._stepped_at = self._step_seconds = 0.0
         self.preview_layer: Any = None
         """Labels layer with the newest previews, or None."""
         self._ticks = QTimer(self)
@@ -77,6 +95,7 @@ class TrainingRunner(QObject):
             Validated: self._on_validated,
             Previewed: self._on_previewed,
             Paused: self._on_paused,
+            TrainedOn: self._on_trained_on,
         }
 
     # --- what the user can do -----------------------------------------------------------------------------
@@ -98,19 +117,19 @@ class TrainingRunner(QObject):
 
     def go_on(self) -> None:
         """Train the present model further for the chosen budget, on what is painted now and will be painted."""
-        model = self._session.model
-        if model is None:
-            self._begin()
-        elif model.state is None or model.recipe.record is None:
-            self._begin(weights_from=model)
-        else:
-            config = self._session.train_config
-            used = model.state.values["seconds"]
-            if config.seconds is not None:  # the budget of a resumed run counts from its beginning
-                config = config.updated(seconds=used + config.seconds)
-            elif config.steps is not None:
-                config = config.updated(steps=model.recipe.record.steps + config.steps)
-            self._begin(resume=model, config=config)
+        model, bench = self._session.model, self._bench
+        problem = continuing_problem(model, bench.image)
+        if problem or model is None:
+            self._session.tell(problem, warning=True)
+            return
+        times = bench.watch.annotated_time_points if bench.watch is not None else ()
+        is_same_run = bench.image is not None and self._trained_on == (*bench.image.key, *times)
+        how = continuation(model, self._session.train_config, bench.painted_ids, is_same_run=is_same_run)
+        self._begin(how)
+
+    def continuing_problem(self) -> str:
+        """Why the present model cannot be trained further, with what to do; empty if it can."""
+        return continuing_problem(self._session.model, self._bench.image)
 
     def train_longer(self) -> None:
         """Give the run that is going on the chosen budget again, from now on."""
@@ -130,17 +149,28 @@ class TrainingRunner(QObject):
     def stop(self) -> None:
         """End after the present step and keep the best model."""
         if self._job is not None:
+            is_preparing = self._session.phase is Phase.PREPARING
             self._session.phase = Phase.STOPPING
-            self._session.tell("stopping after the present step; the best model is kept")
+            self._session.training_progress = self._session.training_progress._replace(text=self._end(is_preparing))
             self._job.stop()
+
+    def _end(self, is_preparing: bool) -> str:
+        """What there is still to wait for after a click on Stop."""
+        if is_preparing:
+            return "stopping before the first step"
+        if self._step_seconds < _NOTICED_SECONDS:
+            return "stopping; the best model is kept"
+        return f"finishing the step, about {clock_text(math.ceil(self._step_seconds))}; the best model is kept"
 
     def follow_model(self, *, is_of_this_image: bool) -> None:
         """The session's model is another one; it may have been trained on the chosen image and its annotation."""
-        self._trained_on = self._bench.image.key if is_of_this_image and self._bench.image else None
+        image = self._bench.image
+        self._trained_on = (*image.key, 0) if is_of_this_image and image and image.time_points == 1 else None
+        self.last_run = None
 
     # --- the run ------------------------------------------------------------------------------------------
 
-    def _begin(self, **task: Any) -> None:
+    def _begin(self, how: Continuation | None = None) -> None:
         session, bench = self._session, self._bench
         problem = self.problem()
         if problem:
@@ -149,30 +179,40 @@ class TrainingRunner(QObject):
         image = bench.image
         assert image is not None  # problem() looked
         try:
+            bench.look_for_strokes()
             watch = bench.strokes()
             self._times = watch.annotated_time_points
             volumes = tuple((image.volume(t), watch.handed_out(t)) for t in self._times)
         except UNet3dError as error:
             session.tell(str(error), warning=True)
             return
-        if "resume" not in task:
+        how = how or Continuation(session.train_config)
+        if how.resume is None:
             session.curves = Curves()
             session.curves_version += 1
         session.held_out = ()
         session.phase = Phase.PREPARING
         session.training_progress = Progress(None, "loading PyTorch and reading the image")
         session.tell("")
-        config = task.pop("config", session.train_config)
         work = TrainingTask(
             volumes,
             session.network_preset,
             session.network_settings,
-            config,
+            how.config,
             session.classes,
+            resume=how.resume,
+            weights_from=how.weights_from,
             kept=bench.keeping.folder,
-            **task,
         )
+        images = tuple((volume, image.source_path if image.time_points == 1 else None) for volume, _ in volumes)
+        is_resumed = how.resume is not None
+        self._run = Run(images, is_resumed, self.last_run if is_resumed else None, how.weights_from is not None)
+        self._key = (*image.key, *self._times)
+        started_from = how.resume or how.weights_from
+        self._known_ids = bench.painted_ids | set(started_from.label_ids if started_from else ())
+        self._step_seconds = []
         self._is_waiting = False
+        self._stepped_at = self._step_seconds = 0.0
         self._asked = None
         self._job = Job(work, self)
         self._job.happened.connect(self._on_event)
@@ -208,6 +248,11 @@ class TrainingRunner(QObject):
         """Hand new strokes to the run that is going on, if there is one."""
         if self._job is None:
             return
+        if self._run is not None:
+            self._run.has_new_strokes = True
+        new = {int(i) for change in changes for i in np.unique(change.labels) if i} - self._known_ids
+        if new:
+            self._session.tell(new_class_note(new, self._session.classes), warning=True)
         for change in changes:
             if change.t in self._times:
                 self._send(Annotate(self._times.index(change.t), change.box, change.labels))
@@ -222,6 +267,10 @@ class TrainingRunner(QObject):
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
+
+    def _on_trained_on(self, event: TrainedOn) -> None:
+        if self._run is not None:
+            self._run.annotation = event
 
     def _on_started(self, event: Started) -> None:
         threads = f", {event.threads} threads" if event.device == "cpu" else ""
@@ -241,12 +290,14 @@ class TrainingRunner(QObject):
         session = self._session
         if session.phase in (Phase.PREPARING, Phase.PAUSED):
             session.phase = Phase.TRAINING
+        self._step_seconds, self._stepped_at = max(0.0, event.seconds - self._stepped_at), event.seconds
         left = event.seconds_left
         fraction = None if left is None else event.seconds / max(event.seconds + left, 1e-9)
         ending = "until it stops improving" if left is None else f"{clock_text(left)} left"
-        session.training_progress = Progress(
-            fraction, f"step {event.step}, loss {event.loss:.3f}, {clock_text(event.seconds)}, {ending}"
-        )
+        text = f"step {event.step}, loss {event.loss:.3f}, {clock_text(event.seconds)}, {ending}"
+        is_stopping = session.phase is Phase.STOPPING
+        session.training_progress = Progress(fraction, session.training_progress.text if is_stopping else text)
+        self._step_seconds.append(event.seconds)
         session.curves.losses.append((event.step, event.seconds, event.loss))
         session.curves_version += 1
 
@@ -272,7 +323,10 @@ class TrainingRunner(QObject):
         session.phase = Phase.IDLE
         if ended.result is not None:
             session.model = ended.result
-            record = ended.result.recipe.record
+            self.last_run, self._trained_on = self._run, self._key
+            recipe = ended.result.recipe
+            record = recipe.record
+            session.machine_rate = measured_rate(recipe.network, record, self._step_seconds) or session.machine_rate
             session.model_origin = f"trained on {self._bench.image_name}, {record.steps} steps"
             session.training_progress = Progress(1.0, self._summary())
         else:
