@@ -77,7 +77,7 @@ class TrainingRunner(QObject):
         self._pause = 0.0
         self._trained_on: tuple[str | int, ...] | None = None
         self._known_ids: frozenset[int] = frozenset()
-        self._step_seconds: list[float] = []
+        self._moments: list[float] = []
         self.last_run: Run | None = None
         """What the session's model was trained on; None for a model that was loaded."""
         self._stepped_at = self._step_seconds = 0.0
@@ -210,7 +210,7 @@ class TrainingRunner(QObject):
         self._key = (*image.key, *self._times)
         started_from = how.resume or how.weights_from
         self._known_ids = bench.painted_ids | set(started_from.label_ids if started_from else ())
-        self._step_seconds = []
+        self._moments = []
         self._is_waiting = False
         self._stepped_at = self._step_seconds = 0.0
         self._asked = None
@@ -297,7 +297,7 @@ class TrainingRunner(QObject):
         text = f"step {event.step}, loss {event.loss:.3f}, {clock_text(event.seconds)}, {ending}"
         is_stopping = session.phase is Phase.STOPPING
         session.training_progress = Progress(fraction, session.training_progress.text if is_stopping else text)
-        self._step_seconds.append(event.seconds)
+        self._moments.append(event.seconds)
         session.curves.losses.append((event.step, event.seconds, event.loss))
         session.curves_version += 1
 
@@ -326,7 +326,7 @@ class TrainingRunner(QObject):
             self.last_run, self._trained_on = self._run, self._key
             recipe = ended.result.recipe
             record = recipe.record
-            session.machine_rate = measured_rate(recipe.network, record, self._step_seconds) or session.machine_rate
+            session.machine_rate = measured_rate(recipe.network, record, self._moments) or session.machine_rate
             session.model_origin = f"trained on {self._bench.image_name}, {record.steps} steps"
             session.training_progress = Progress(1.0, self._summary())
         else:
