@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from magicgui.widgets import create_widget
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QMainWindow, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets._scrolling import ColumnScrollArea, guard_wheel, wrapped
 from napari_unet3d.widgets._theme import ThemeColours, follow_theme
+from napari_unet3d.widgets._workbench.bench import workbench_of
 
 
 class Dock(QWidget):
@@ -26,6 +27,7 @@ class Dock(QWidget):
         self._connections: list[tuple[Any, Any]] = []
         self._message = wrapped(QLabel())
         self._colours: ThemeColours | None = None
+        self._is_in_window = False
         content = QWidget()
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(6, 6, 6, 6)
@@ -46,6 +48,17 @@ class Dock(QWidget):
         """Connect to a signal of the session as long as the dock lives."""
         signal.connect(slot)
         self._connections.append((signal, slot))
+
+    def showEvent(self, event: Any) -> None:
+        """Once in a window, list its layers, and tell the workbench when it is gone: nothing of napari's does."""
+        super().showEvent(event)
+        window = None if self._is_in_window else self.parentWidget()
+        while window is not None and not isinstance(window, QMainWindow):
+            window = window.parentWidget()
+        if window is not None:
+            self._is_in_window = True
+            self.reset_choices()  # which layers there are is known from here on
+            window.destroyed.connect(workbench_of(self._viewer).close)
 
     def set_colours(self, colours: ThemeColours) -> None:
         """Follow the theme."""

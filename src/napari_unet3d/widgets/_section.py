@@ -9,6 +9,13 @@ from superqt import QCollapsible
 _UNLIMITED = 16_777_215  # QWIDGETSIZE_MAX
 
 
+class _NoIcon(QIcon):
+    """An icon that shows nothing and nevertheless counts as given; to PySide an empty `QIcon` is false."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
 class Section(QCollapsible):
     """Folds its content away under a title; while open, the content may grow and shrink.
 
@@ -24,7 +31,7 @@ class Section(QCollapsible):
 
     def __init__(self, title: str, content: QWidget, *, expanded: bool = False, parent: QWidget | None = None) -> None:
         # glyphs in the text follow theme and font; the icons would be painted once, in the colours of the moment
-        super().__init__(title, parent, expandedIcon=QIcon(), collapsedIcon=QIcon())
+        super().__init__(title, parent, expandedIcon=_NoIcon(), collapsedIcon=_NoIcon())
         self._title = title
         self.setDuration(0)
         placeholder = self.content()

@@ -19,7 +19,7 @@ from napari_unet3d.widgets._workers import Job
 from napari_unet3d.widgets.train import TrainDock
 
 QTest: Any = QtTest.QTest  # its type hints take the static methods for methods
-PATIENCE = 20_000
+PATIENCE = 60_000
 SMALL = {"levels": 2, "filters": 4, "features": "none"}
 
 
