@@ -39,8 +39,8 @@ class NotCompiled(NamedTuple):
 class CarefulSteps:
     """Draws batches and learns from them.
 
-    Where memory runs out, the volume leaves the device and then the batch is halved. Where the network cannot be
-    compiled, it is interpreted. Single steps that are not finite are skipped; if they go on, the
+    Where memory runs out, the volume leaves the device, then the batch is halved, then the patches are. Where the
+    network cannot be compiled, it is interpreted. Single steps that are not finite are skipped; if they go on, the
     arithmetic falls back to float32.
 
     Parameters
@@ -74,6 +74,9 @@ class CarefulSteps:
         self._bad = BadSteps()
         self._recorded_sizes = dict(past.batch_size_changes) if past else {}
         self._recorded_precisions = dict(past.precision_changes) if past else {}
+        self._recorded_halvings = past.patch_halvings if past else ()
+        self.patch_halvings: list[int] = []
+        """Steps after which the patches became smaller."""
         self.batch_size_changes: list[tuple[int, int]] = []
         """Step after which, and number of patches with which it went on."""
         self.precision_changes: list[tuple[int, Precision]] = []
@@ -91,6 +94,8 @@ class CarefulSteps:
         """
         if self._recorded_sizes.get(step, self._batch_size) < self._batch_size:
             self._change_batch_size(step, self._recorded_sizes[step])
+        while self.patch_halvings.count(step) < self._recorded_halvings.count(step):
+            self._halve_patches(step)
         before = self._rng.bit_generator.state
         outcome, warnings = self._learn(rate), []
         if isinstance(outcome, NotCompiled):
@@ -126,13 +131,20 @@ class CarefulSteps:
         if is_resident:
             return "out of memory: the volume now lies in the computer's memory"
         if self._batch_size == self._group.size:
-            raise too_large(self._learner.device)
+            if not self._halve_patches(step):
+                raise too_large(self._learner.device)
+            return f"out of memory: going on with patches of {' x '.join(map(str, self._data.patch_size))} voxels"
         self._change_batch_size(step, max(self._group.size, self._batch_size // 2))
         return f"out of memory: going on with {self._batch_size} patches in a step"
 
     def _change_batch_size(self, step: int, size: int) -> None:
         self._batch_size = size
         self.batch_size_changes.append((step, size))
+
+    def _halve_patches(self, step: int) -> bool:
+        """Whether the patches could be made smaller."""
+        self.patch_halvings.append(step)
+        return self._data.halve_patches()
 
     # --- values that are not finite -----------------------------------------------------------------------
 
@@ -168,6 +180,7 @@ class CarefulSteps:
             "rng": checkpoint.pack_generator(self._rng),
             "batch_size": self._batch_size,
             "batch_size_changes": self.batch_size_changes,
+            "patch_halvings": self.patch_halvings,
             "precision_changes": self.precision_changes,
             "bad_steps": self._bad.to_state(),
         }
@@ -177,6 +190,8 @@ class CarefulSteps:
         self._rng = checkpoint.unpack_generator(state["rng"])
         self._batch_size = state["batch_size"]
         self.batch_size_changes = [(step, size) for step, size in state["batch_size_changes"]]
+        for halved_after in state.get("patch_halvings", ()):  # files of earlier versions have none
+            self._halve_patches(halved_after)
         self.precision_changes = [(step, precision) for step, precision in state["precision_changes"]]
         self._bad.restore(state["bad_steps"])
         if self._batch_size < self._group.size:
@@ -191,6 +206,6 @@ def _in_short(error: Exception) -> str:
 def too_large(device: torch.device) -> DeviceError:
     """What to say where memory does not suffice for the least there is to do."""
     return DeviceError(
-        f"{device} ran out of memory, even with one patch in a step; give a smaller train.patch_size, fewer "
+        f"{device} ran out of memory, even with one small patch in a step; give a smaller train.patch_size, fewer "
         "network.filters, or --device cpu"
     )

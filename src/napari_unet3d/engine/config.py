@@ -702,8 +702,10 @@ class RunRecord(Config):
     """Patches in a step, at first."""
     batch_size_changes: tuple[tuple[int, int], ...] = ()
     """Step after which, and number of patches with which it went on because memory ran out."""
+    patch_halvings: tuple[int, ...] = ()
+    """Steps after which the patches were halved because memory ran out for a single one."""
     patch_size: Triple
-    """Z Y X voxels of a patch."""
+    """Z Y X voxels of a patch, at first."""
     schedule: tuple[tuple[int, float, float], ...]
     """Knots of the schedule: from step s on, progress is p and grows by d a step."""
     validated_steps: tuple[int, ...] = ()

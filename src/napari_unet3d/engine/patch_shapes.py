@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from napari_unet3d.engine.config import Triple
@@ -67,6 +68,29 @@ def _flat_patches(
         sides[axis] = min(sides)
         shapes[axis] = (sides[0], sides[1], sides[2])
     return {**shapes, None: shapes[0]}
+
+
+def halved_patches(
+    network: Description, shapes: Mapping[Orientation, Triple]
+) -> dict[Orientation, Triple] | None:
+    """Patches of about half the voxels: each is cut along the longest side that can be cut. None where none can.
+
+    The network keeps at least two voxels on its coarsest level, so that every normalisation has something to do.
+    """
+    halved = {axis: _halved(network, axis, shape) for axis, shape in shapes.items()}
+    return halved if halved != dict(shapes) else None
+
+
+def _halved(network: Description, axis: Orientation, shape: Triple) -> Triple:
+    flat = len(network.config.plane_axes) > 1
+    geometry = placed(network.frame, axis or 0) if flat else network.geometry
+    for side in sorted(range(3), key=lambda i: -shape[i]):
+        cut = list(shape)
+        cut[side] = geometry[side].legal(shape[side] // 2)
+        z, y, x = cut
+        if cut[side] < shape[side] and math.prod(network.shapes((z, y, x))[-1].encoder) > 1:
+            return (z, y, x)
+    return shape
 
 
 def patch_shapes(thickness: Triple, voxels: int, stride: Triple, extent: Sequence[int]) -> dict[Orientation, Triple]:

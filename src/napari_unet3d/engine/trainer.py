@@ -482,6 +482,7 @@ class Trainer:
             threads=self._threads or torch.get_num_threads(),
             batch_size=self._past.batch_size if self._resume and self._past else self._batch_size,
             batch_size_changes=tuple(self._steps.batch_size_changes),
+            patch_halvings=tuple(self._steps.patch_halvings),
             patch_size=self._patch_size,
             schedule=tuple(self._schedule.knots),
             validated_steps=tuple(self._validations.done),

@@ -13,8 +13,10 @@ from torch import Tensor
 from napari_unet3d.engine.augment.grey import augment_grey
 from napari_unet3d.engine.augment.resample import sample
 from napari_unet3d.engine.augment.warp import Warp, draw_warp
-from napari_unet3d.engine.config import AugmentConfig, NetworkConfig
+from napari_unet3d.engine.config import AugmentConfig, NetworkConfig, Triple
+from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.holdout import HoldOut
+from napari_unet3d.engine.patch_shapes import halved_patches
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Annotate, Box
 from napari_unet3d.engine.sampling import Patch, PatchSampler
@@ -140,6 +142,19 @@ class TrainingData:
         if any(has_left):
             self._train = [labels.cpu() for labels in self._train]
         return any(has_left)
+
+    def halve_patches(self) -> bool:
+        """Draw patches of about half the voxels from now on; whether they can get smaller."""
+        shapes = halved_patches(describe(self._network), self._sampler.shapes)
+        if shapes is None:
+            return False
+        self._sampler.shapes = shapes
+        return True
+
+    @property
+    def patch_size(self) -> Triple:
+        """Z Y X voxels of a patch on slices across the first axis."""
+        return self._sampler.shapes[0]
 
     def class_counts(self) -> list[int]:
         """Voxels annotated for training, for each class."""
