@@ -16,16 +16,16 @@ def follow(run: Iterable[Event]) -> None:
     Raises
     ------
     typer.Exit
-        With code 1, if the first process is gone; it has said why.
+        With code 1, if another process is gone; it has said why.
     """
-    from napari_unet3d.engine.parallel.group import LeaderLost
+    from napari_unet3d.engine.parallel.group import PartnerLost
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         for _ in run:
             pass
-    except LeaderLost:
+    except PartnerLost:
         raise typer.Exit(1) from None
     finally:
         for number, handler in before.items():

@@ -46,8 +46,8 @@ Order: TypeAlias = TakeStep | Annotate
 T = TypeVar("T")
 
 
-class LeaderLost(TrainingError):
-    """The process that decides is gone: it has told, or its end tells, why."""
+class PartnerLost(TrainingError):
+    """Another process of the training is gone, or does not answer; its own message tells why."""
 
 
 class Group:
@@ -154,7 +154,8 @@ class ProcessGroup(Group):
             dist.destroy_process_group()
 
     def tell(self, order: Order | None) -> None:
-        dist.broadcast_object_list([order], src=0, group=self._orders)
+        with _noticing_loss():
+            dist.broadcast_object_list([order], src=0, group=self._orders)
 
     def orders(self) -> Iterator[Order]:
         while (order := self._next_order()) is not None:
@@ -162,10 +163,8 @@ class ProcessGroup(Group):
 
     def _next_order(self) -> Order | None:
         received: list[Any] = [None]
-        try:
+        with _noticing_loss():
             dist.broadcast_object_list(received, src=0, group=self._orders)
-        except RuntimeError as error:
-            raise LeaderLost("the first process ended") from error
         order: Order | None = received[0]
         return order
 
@@ -188,7 +187,8 @@ class ProcessGroup(Group):
     def step(self) -> Iterator[None]:
         self._has_summed = False
         try:
-            yield
+            with _noticing_loss():
+                yield
         except _OtherRanOut:
             raise
         except (MemoryError, RuntimeError) as error:
@@ -212,6 +212,17 @@ class ProcessGroup(Group):
             self._has_summed = True
         total: Tensor = _Sum.apply(values, self.size)  # type: ignore[no-untyped-call]  # torch's
         return total
+
+
+@contextmanager
+def _noticing_loss() -> Iterator[None]:
+    """Turn what the libraries below say where another process is gone into `PartnerLost`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise PartnerLost("another process of this training ended, or does not answer") from error
+        raise
 
 
 class _OtherRanOut(MemoryError):

@@ -21,6 +21,7 @@ from napari_unet3d.engine.device import DeviceChoice
 from napari_unet3d.engine.errors import TrainingError, UNet3dError
 from napari_unet3d.engine.model_file import load_model, save_model
 from napari_unet3d.engine.parallel.crew import Crew, Ended, Message
+from napari_unet3d.engine.parallel.group import PartnerLost
 from napari_unet3d.engine.parallel.records import check_repeatable
 from napari_unet3d.engine.parallel.task import Failed, StoredVolume, Task, meeting_point, store, stored
 from napari_unet3d.engine.progress import Event, Finished, Inbox, Preparing
@@ -162,7 +163,7 @@ class ParallelTrainer:
         own = [message for message in told if message.content.kind in _OWN_ERRORS]
         if own:
             message = own[0]
-            kind: type[UNet3dError] = getattr(errors, message.content.kind)
+            kind: type[Exception] = getattr(errors, message.content.kind)
             return kind(self._where(message.rank, message.content.text))
         speechless = [message for message in failures if message.rank not in {other.rank for other in told}]
         if speechless:
@@ -172,7 +173,8 @@ class ParallelTrainer:
                 f"{message.content.explain()}; the best model so far is kept"
             )
         message = told[0]
-        return RuntimeError(self._where(message.rank, message.content.text))
+        kind = TrainingError if message.content.kind == PartnerLost.__name__ else RuntimeError
+        return kind(self._where(message.rank, message.content.text))
 
     def _where(self, rank: int, text: str) -> str:
         return text if rank == 0 else f"process {rank + 1} of {len(self._devices)}: {text}"
@@ -181,7 +183,7 @@ class ParallelTrainer:
 _OWN_ERRORS: Final = {
     name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, UNet3dError)
 }
-"""Names of the errors that a user may meet; `LeaderLost` is none of them."""
+"""Names of the errors that a user may meet; `PartnerLost`, which only follows from another one, is none of them."""
 
 
 def is_failure(message: Message) -> bool:
