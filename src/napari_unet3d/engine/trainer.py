@@ -451,6 +451,7 @@ class Trainer:
         was_empty = not self._data.has_annotation
         with self._time.pause():
             yield Paused(self.step)
+            yield from self._show_previews(planes)
             while not self._stop_reason and not (was_empty and self._data.has_annotation):
                 command = self._inbox.wait()
                 if isinstance(command, Resume) and self._data.has_annotation:
