@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Any
@@ -75,6 +76,7 @@ def predict_events(
     voxel_size: VoxelSize | None = None,
     axes: str | None = None,
     inbox: Inbox | None = None,
+    counts: Counter[int] | None = None,
 ) -> Generator[Event, None, None]:
     """Predict into files, block by block; the files appear at the end, complete, or not at all.
 
@@ -86,6 +88,8 @@ def predict_events(
         Files for label ids, class probabilities (C Z Y X float32) and uncertainty (Z Y X float32, 0..1).
     inbox
         For `Stop`, `Pause` and `Resume`.
+    counts
+        Receives the number of voxels of each label id in `out`.
 
     Raises
     ------
@@ -99,14 +103,16 @@ def predict_events(
     names = {entry.id: entry.name for entry in model.classes}
     with ExitStack() as files:
 
-        def opened(path: PathLike | None, dtype: Any, channels: int = 0) -> _Blocks | None:
+        def opened(
+            path: PathLike | None, dtype: Any, channels: int = 0, counts: Counter[int] | None = None
+        ) -> _Blocks | None:
             if path is None:
                 return None
             writer = open_output(path, volume.shape, dtype, volume, channels=channels, class_names=names)
-            return _Blocks(files.enter_context(writer))
+            return _Blocks(files.enter_context(writer), counts)
 
         outputs = PredictionOutputs(
-            opened(out, _label_dtype(model)),
+            opened(out, _label_dtype(model), counts=counts),
             opened(probabilities, np.float32, len(model.classes)),
             opened(uncertainty, np.float32),
         )
@@ -128,15 +134,19 @@ class PredictionStopped(Exception):
 
 
 class _Blocks:
-    """Item assignment on an `OutputWriter`."""
+    """Item assignment on an `OutputWriter`; counts values where that is wanted."""
 
-    def __init__(self, writer: OutputWriter) -> None:
+    def __init__(self, writer: OutputWriter, counts: Counter[int] | None = None) -> None:
         self._writer = writer
+        self._counts = counts
 
     def __setitem__(self, index: tuple[slice, ...], block: NDArray[Any], /) -> None:
         z, y, x = index[-3:]
         box: Box = (z, y, x)
         self._writer.write(box, block)
+        if self._counts is not None:
+            values, times = np.unique(block, return_counts=True)
+            self._counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
 
 
 def _settings(model: TrainedModel | ExportedModel, config: PredictConfig | None) -> PredictConfig:
