@@ -22,7 +22,9 @@ from qtpy.QtWidgets import (
 from napari_unet3d.engine.classes import ClassInfo
 
 _ID, _COLOUR, _NAME = range(3)
-_ROWS_SHOWN: Final = 4
+_LEAST_ROWS: Final = 2
+_MOST_ROWS: Final = 6
+"""Rows that are seen without scrolling."""
 
 
 class ClassTable(QWidget):
@@ -50,7 +52,7 @@ class ClassTable(QWidget):
         header.setSectionResizeMode(_ID, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_COLOUR, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        self._table.setFixedHeight((_ROWS_SHOWN + 1) * rows.defaultSectionSize() + 4)
+        self._row_height = rows.defaultSectionSize()
         self._table.itemChanged.connect(self._on_edited)
         self._table.cellClicked.connect(self._on_clicked)
         self._table.cellDoubleClicked.connect(self._on_double_clicked)
@@ -67,6 +69,7 @@ class ClassTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._table)
         layout.addLayout(buttons)
+        self._set_height()
         self._show_buttons()
 
     def set_classes(self, classes: Sequence[ClassInfo]) -> None:
@@ -76,6 +79,7 @@ class ClassTable(QWidget):
         self._classes = tuple(classes)
         self._table.blockSignals(True)
         self._table.setRowCount(len(classes))
+        self._set_height()
         for row, entry in enumerate(classes):
             number = QTableWidgetItem(str(entry.id))
             number.setFlags(number.flags() & ~Qt.ItemFlag.ItemIsEditable)
@@ -87,6 +91,12 @@ class ClassTable(QWidget):
                 self._table.setItem(row, column, item)
         self._table.blockSignals(False)
         self._show_buttons()
+
+    def _set_height(self) -> None:
+        header = self._table.horizontalHeader()
+        above = header.sizeHint().height() if header is not None else self._row_height
+        shown = min(max(len(self._classes), _LEAST_ROWS), _MOST_ROWS)
+        self._table.setFixedHeight(above + shown * self._row_height + 4)
 
     def _replace(self, row: int, **changes: str) -> None:
         entry = self._classes[row].updated(**changes)

@@ -72,10 +72,10 @@ class Legend(QWidget):
         grid.setColumnStretch(1, 1)
         for row, (chip, text) in enumerate(
             (
-                (self.structures, "a structure, learnt as painted"),
-                (self.background, "background: a class too, paint some of it"),
-                (self.nothing, "<b>not annotated</b>: nothing is learnt here"),
-                (self.held_out, "held out: measured on, not trained on"),
+                (self.structures, "a structure"),
+                (self.background, "background: a class too"),
+                (self.nothing, "<b>not annotated</b>: not learnt from"),
+                (self.held_out, "held out: only measured on"),
             )
         ):
             label = wrapped(QLabel(text))

@@ -6,6 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets._scrolling import wrapped
+from napari_unet3d.widgets._theme import ThemeColours
 
 
 class Offer(QFrame):
@@ -24,7 +25,7 @@ class Offer(QFrame):
 
     def __init__(self, yes: str, no: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.setObjectName("offer")
         self.text = wrapped(QLabel())
         self.yes, self.no = QPushButton(yes), QPushButton(no)
         self.yes.clicked.connect(lambda: self.accepted.emit())
@@ -37,6 +38,10 @@ class Offer(QFrame):
         layout.addWidget(self.text)
         layout.addLayout(buttons)
         self.hide()
+
+    def set_theme(self, colours: ThemeColours) -> None:
+        """Follow the viewer's theme."""
+        self.setStyleSheet(f"#offer {{ border: 1px solid {colours.accent}; border-radius: 3px; }}")
 
     def show_text(self, text: str) -> None:
         """Offer this; without a text nothing is offered."""

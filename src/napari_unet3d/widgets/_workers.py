@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import logging
 import os
 import queue
@@ -296,10 +297,12 @@ class TrainingTask:
 def _trained_on(labels: Sequence[NDArray[np.unsignedinteger]], classes: Sequence[ClassInfo]) -> TrainedOn:
     from napari_unet3d.io.annotation_file import pack_annotation
 
+    packed = tuple(pack_annotation(volume, classes)[0] for volume in labels)
     digest = hashlib.sha256()
-    for volume in labels:
-        digest.update(repr(volume.shape).encode() + np.ascontiguousarray(volume).tobytes())
-    return TrainedOn(tuple(pack_annotation(volume, classes)[0] for volume in labels), digest.hexdigest())
+    for content in packed:  # the runs alone, for an archive also holds the time of its making
+        with np.load(io.BytesIO(content)) as runs:
+            digest.update(runs["ids"].tobytes() + runs["lengths"].tobytes())
+    return TrainedOn(packed, digest.hexdigest())
 
 
 def _model_so_far(run: TrainingRun) -> TrainedModel | None:

@@ -236,12 +236,10 @@ class TrainDock(Dock):
     def set_colours(self, colours: ThemeColours) -> None:
         """Follow the theme."""
         super().set_colours(colours)
-        for shown in (self.plot, self.guide, self.voxel_size):
-            if isinstance(shown, QLabel):
-                shown.setStyleSheet(f"color: {colours.faint_text};")
-            else:
-                shown.set_colours(colours)
-        self.legend.set_theme(colours)
+        self.plot.set_colours(colours)
+        self.voxel_size.setStyleSheet(f"color: {colours.faint_text};")
+        for part in (self.legend, self.offer):
+            part.set_theme(colours)
         self.chooser.set_colours(colours)
         self.next_slices.set_colours(colours)
         self.run_settings.set_theme(colours)
@@ -270,7 +268,7 @@ class TrainDock(Dock):
 
     def _show_kept(self, *_: Any) -> None:
         kept = self._session.kept
-        self.offer.show_text(f"Painted slices of this image are kept: {kept}" if kept else "")
+        self.offer.show_text(f"Painted slices of this image are kept: {kept}." if kept else "")
 
     def _show_voxel_size(self, *_: Any) -> None:
         image = self._bench.image
@@ -311,6 +309,7 @@ class TrainDock(Dock):
         self.progress.setRange(0, 0 if is_busy else 1000)
         self.progress.setValue(round(1000 * (fraction or 0)))
         self.status.setText(text)
+        self._show_copying()
 
     def _show_message(self, *_: Any) -> None:
         self.show_message(self._session.message, warning=self._session.is_warning)
@@ -335,11 +334,17 @@ class TrainDock(Dock):
         set_reason(self.load_button, "stop the training first" if is_running else "")
         set_reason(self.command_button, "stop the training first" if is_running else bench.repeating.problem())
         set_reason(self.new_button, "" if bench.image else bench.image_problem or "open an image first")
-        needs = "" if bench.annotation is not None else "make an annotation layer first"
-        set_reason(self.complete_button, needs)
-        set_reason(self.copy_button, needs)
+        set_reason(self.complete_button, self._painting_reason())
         self._show_guide(problem)
         self._show_progress()
+
+    def _painting_reason(self) -> str:
+        return "" if self._bench.annotation is not None else "make an annotation layer first"
+
+    def _show_copying(self) -> None:
+        layers = (self._bench.prediction, self._bench.training.preview_layer)
+        reason = "there is no prediction yet: train or apply" if all(layer is None for layer in layers) else ""
+        set_reason(self.copy_button, self._painting_reason() or reason)
 
     def _show_guide(self, problem: str) -> None:
         sentences = self._bench.guide.sentences()[:_MOST_ADVICE]
