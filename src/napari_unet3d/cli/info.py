@@ -185,6 +185,8 @@ def _model_facts(model: TrainedModel, path: Path) -> Iterator[tuple[str, str]]:
                 f"{record.threads} CPU threads); weights of step {record.best_step}; {record.stop_reason}"
             ),
         )
+        if record.stage_seconds:
+            yield "time", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.stage_seconds.items())
         yield "patches", f"{record.batch_size} of {_sizes(record.patch_size)} in a step"
         held_out = ", ".join(f"volume {v} {'ZYX'[axis]} {index}" for v, axis, index in record.held_out)
         yield "held-out slices", held_out or "none"

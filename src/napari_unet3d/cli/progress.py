@@ -138,6 +138,10 @@ class Reporter(AbstractContextManager["Reporter"]):
         steps = f", {event.step} steps" if self.steps else ""
         reason = "" if event.reason == "done" else f": {event.reason}"
         self.say(f"finished after {duration(event.seconds)}{steps}{reason}")
+        if event.stages:
+            parts = [f"{name} {seconds:.1f} s" for name, seconds in event.stages.items()]
+            other = max(0.0, event.seconds - sum(event.stages.values()))
+            self.say(f"time: {', '.join(parts)}, other {other:.1f} s")
 
     def preparing(self, event: Preparing) -> None:
         """Progress before the first step."""

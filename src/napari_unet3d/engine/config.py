@@ -722,6 +722,8 @@ class RunRecord(Config):
     """Whom a student learnt from."""
     stop_reason: str = ""
     """Why the run ended."""
+    stage_seconds: dict[str, float] = {}
+    """Seconds spent on data, augmentation, forward and backward passes and validation."""
 
 
 class Recipe(Config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from napari_unet3d.engine.networks.forward_pass import ForwardPass
 from napari_unet3d.engine.networks.outputs import NetworkOutputs
 from napari_unet3d.engine.parallel.group import ALONE, Group
 from napari_unet3d.engine.presence import presence_loss
+from napari_unet3d.engine.stage_times import StageTimes
 from napari_unet3d.engine.training_data import Batch
 
 _LARGEST_GRADIENT: Final = 1.0
@@ -71,10 +73,12 @@ class Learner:
         self.average = MovingAverage(network, config.average_decay)
         if config.sync_batch_norm and group.size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(network.body)  # type: ignore[no-untyped-call]  # torch's
+        self.times = StageTimes()
+        """Of forward and backward passes."""
         self._forward = ForwardPass(network)
         self._shared = group.spread(self._forward)
-        if config.compile:
-            self._forward.compile()
+        self.is_compiled = config.compile
+        """Whether steps run in compiled code, which the first one makes."""
         self._begin(precision)
 
     def _begin(self, precision: Precision) -> None:
@@ -97,16 +101,25 @@ class Learner:
             Of dropout. Every step has its own, so that neither validation nor anybody else's random numbers matter,
             and a resumed run goes on alike.
         """
+        if not self.is_compiled:
+            return self._learn(batch, rate, seed)
+        with warnings.catch_warnings(action="ignore"):  # compilers warn of what users cannot change
+            if not self._forward.is_compiled:
+                self._forward.compile()
+            return self._learn(batch, rate, seed)
+
+    def _learn(self, batch: Batch, rate: float, seed: int) -> Outcome:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         statistics = [buffer.clone() for buffer in self._network.body.buffers()]
         has_learnt = False
         try:
-            with torch.random.fork_rng(devices=[]):
+            with self.times.measure("forward"), torch.random.fork_rng(devices=[]):
                 torch.manual_seed((seed + self._group.rank) % 2**63)
                 loss = self._loss_of(self._network, batch)
-            value = float(loss.total.detach())
-            has_learnt = math.isfinite(value) and self._update(loss.total)
+                value = float(loss.total.detach())
+            with self.times.measure("backward"):
+                has_learnt = math.isfinite(value) and self._update(loss.total)
         finally:  # also when memory runs out
             self._optimizer.zero_grad()
             if not has_learnt:
@@ -142,13 +155,9 @@ class Learner:
         """Whether a scale for float16 is still being looked for: then overflowing gradients are expected."""
         return math.isfinite(loss) and self._scaler.is_enabled() and self._scaler.get_scale() >= 1
 
-    @property
-    def is_compiled(self) -> bool:
-        """Whether steps run in compiled code."""
-        return self._forward.is_compiled
-
     def stop_compiling(self) -> None:
         """Go on without compiled code."""
+        self.is_compiled = False
         self._forward.interpret()
 
     def fall_back(self) -> None:

@@ -146,11 +146,15 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Finished:
-    """The work ended; `reason` says why in a few words."""
+    """The work ended; `reason` says why in a few words.
+
+    `stages` are the seconds that a training spent in each of `stage_times.STAGES`, empty for other work.
+    """
 
     reason: str
     step: int = 0
     seconds: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 Event: TypeAlias = (

@@ -231,7 +231,7 @@ class Trainer:
         self._group.tell(None)
         if not self._stop_reason:
             self._stop_reason = "it stopped improving" if self._schedule.is_cooling else "the budget is used up"
-        yield Finished(self._stop_reason, self.step, self._time.seconds)
+        yield Finished(self._stop_reason, self.step, self._time.seconds, self._stage_seconds())
 
     def _follow(self) -> Iterator[Event]:
         """Do as the first process tells."""
@@ -401,7 +401,7 @@ class Trainer:
         return self._validations.is_due(self.step, self._time.seconds, self._time.validation_seconds)
 
     def _validate(self, planes: PlanePredictor, learner: Learner) -> Validated:
-        with self._time.validation():
+        with self._time.validation(), self._data.times.measure("validation"):
             found = planes.scores()
             is_best = self._best.consider(self.step, found.merit, learner.average.network)
         seconds = self._time.seconds
@@ -471,6 +471,17 @@ class Trainer:
 
     # --- records ------------------------------------------------------------------------------------------
 
+    def _stage_seconds(self) -> dict[str, float]:
+        """Those of the run that is resumed included."""
+        before = self._resume.recipe.record if self._resume else None
+        learnt = self._learner.times.seconds if self._learner else {}
+        return {
+            stage: round(
+                (before.stage_seconds.get(stage, 0.0) if before else 0.0) + seconds + learnt.get(stage, 0.0), 3
+            )
+            for stage, seconds in self._data.times.seconds.items()
+        }
+
     def _record(self) -> RunRecord:
         return RunRecord(
             steps=self.step,
@@ -492,6 +503,7 @@ class Trainer:
             hold_out=self._data.hold_out.to_state(),
             from_weights=self._from_weights,
             stop_reason=self._stop_reason,
+            stage_seconds=self._stage_seconds(),
         )
 
     def _to_state(self, learner: Learner) -> TrainingState:

@@ -20,6 +20,7 @@ from napari_unet3d.engine.patch_shapes import halved_patches
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Annotate, Box
 from napari_unet3d.engine.sampling import Patch, PatchSampler
+from napari_unet3d.engine.stage_times import StageTimes
 from napari_unet3d.engine.volume import AnnotatedVolume, target_table
 
 _ALL: Final = slice(None)
@@ -84,6 +85,8 @@ class TrainingData:
         self.volumes = volumes
         self.sources = sources
         self.hold_out = hold_out
+        self.times = StageTimes()
+        """Of data, augmentation and validation."""
         self._ids = tuple(label_ids)
         self._labels = labels
         self._sampler = sampler
@@ -108,7 +111,9 @@ class TrainingData:
         whoever reads it.
         """
         drawn = []
-        for patch, own in patches_with_random_numbers(self._sampler.draw_batch(rng, size), rng)[share]:
+        with self.times.measure("data"):
+            patches = patches_with_random_numbers(self._sampler.draw_batch(rng, size), rng)
+        for patch, own in patches[share]:
             drawn.append(self._patch(self._place(patch, own), own))
         inputs, labels = zip(*drawn, strict=True)
         return Batch(stacked(inputs), self._table[torch.stack(labels).long()])
@@ -125,11 +130,14 @@ class TrainingData:
     def _patch(self, placed: Placed, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """C Z Y X network input with changed grey values, and Z Y X label ids."""
         volume, box, inside, warp = placed
-        grey, painted = sample(self.sources[volume].read(box), self._labels_in(volume, box), inside, warp)
-        voxel = self._voxels[volume].relative
-        grey = augment_grey(
-            grey, self._augment, rng, intensity=self._intensity, channel_groups=self._groups, voxel=voxel
-        )
+        with self.times.measure("data"):
+            values, labels = self.sources[volume].read(box), self._labels_in(volume, box)
+        with self.times.measure("augmentation"):
+            grey, painted = sample(values, labels, inside, warp)
+            voxel = self._voxels[volume].relative
+            grey = augment_grey(
+                grey, self._augment, rng, intensity=self._intensity, channel_groups=self._groups, voxel=voxel
+            )
         return grey, painted
 
     def _labels_in(self, volume: int, box: Box) -> Tensor:
