@@ -18,6 +18,7 @@ from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
 from napari_unet3d.widgets._layers.prediction import add_prediction, add_values
 from napari_unet3d.widgets._layers.view import box_in_view, is_3d, visible_plane
 from napari_unet3d.widgets._session import Progress
+from napari_unet3d.widgets._workbench.fitting import fit_problem
 from napari_unet3d.widgets._workbench.times import clock_text
 from napari_unet3d.widgets._workers import Ended, Job, PredictionTask, VolumePrediction
 
@@ -118,16 +119,9 @@ class PredictionRunner(QObject):
             return "train a model (Train dock) or load a model file first"
         if image is None:
             return self.image_problem or "open an image first"
-        if image.channels != model.in_channels:
-            return (
-                f"{image.name} has {_count(image.channels, 'channel')}, the model needs {model.in_channels}; choose "
-                "another image, or set axes and channels"
-            )
-        if image.spatial_dims != model.spatial_dims:
-            return (
-                f"{image.name} is {image.spatial_dims}D, the model was trained on {model.spatial_dims}D images; choose "
-                "another image, or set its axes"
-            )
+        problem = fit_problem(model, image)
+        if problem:
+            return problem
         if options is not None and self.bytes_needed(options) > MOST_SHARE * _free_memory():
             return f"{self._size_sentence(options)}; {_LESS}"
         return ""
@@ -307,7 +301,3 @@ def _free_memory() -> int:
 
 def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

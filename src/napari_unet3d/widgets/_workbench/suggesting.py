@@ -15,6 +15,7 @@ from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.volume import Volume
 from napari_unet3d.widgets._layers.view import bring_into_view, go_to
 from napari_unet3d.widgets._session import Phase
+from napari_unet3d.widgets._workbench.fitting import fit_problem
 from napari_unet3d.widgets._workbench.side_job import SideJob
 from napari_unet3d.widgets._workers import Emit, WorkerInbox
 
@@ -80,11 +81,7 @@ class Suggesting(QObject):
             return "training is running: stop or pause it first"
         if session.model is None:
             return "train a model or load a model file first: it tells where it is unsure"
-        if session.model.in_channels != image.channels:
-            return f"{image.name} has {image.channels} channels, the model needs {session.model.in_channels}"
-        if session.model.spatial_dims != image.spatial_dims:
-            return f"{image.name} is {image.spatial_dims}D, the model {session.model.spatial_dims}D"
-        return ""
+        return fit_problem(session.model, image)
 
     def start(self) -> None:
         """Rank the slices of the volume in view."""
