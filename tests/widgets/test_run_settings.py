@@ -1,0 +1,51 @@
+"""Budget and device of a training, as a form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_unet3d.engine.config import TrainConfig
+from napari_unet3d.widgets._run_settings import RunSettings
+
+
+@pytest.fixture
+def settings(qtbot: Any) -> RunSettings:
+    widget = RunSettings()
+    qtbot.addWidget(widget)
+    return widget
+
+
+def test_showing_a_configuration_changes_nothing(qtbot: Any, settings: RunSettings) -> None:
+    with qtbot.assertNotEmitted(settings.changed), qtbot.assertNotEmitted(settings.device_chosen):
+        settings.show_config(TrainConfig(seconds=150, device="cuda:1"))
+    assert settings.minutes.value() == 2.5
+    assert settings.minutes.isEnabled()
+    assert not settings.until_better.isChecked()
+    assert settings.device.currentText() == "cuda:1"
+    assert settings.steps.isHidden()
+
+
+def test_without_budget_it_trains_until_it_stops_improving(qtbot: Any, settings: RunSettings) -> None:
+    settings.show_config(TrainConfig())
+    assert settings.until_better.isChecked()
+    assert not settings.minutes.isEnabled()
+    with qtbot.waitSignal(settings.changed) as emitted:
+        settings.until_better.setChecked(False)
+    assert emitted.args == [{"seconds": settings.minutes.value() * 60, "steps": None}]
+
+
+def test_a_budget_in_steps_is_told(qtbot: Any, settings: RunSettings) -> None:
+    settings.show_config(TrainConfig(steps=40))
+    assert settings.steps.text().startswith("40 steps")
+    assert not settings.steps.isHidden()
+    with qtbot.waitSignal(settings.changed) as emitted:
+        settings.minutes.setValue(3)
+    assert emitted.args == [{"seconds": 180.0, "steps": None}]
+
+
+def test_a_device_is_chosen_by_hand_only(qtbot: Any, settings: RunSettings) -> None:
+    with qtbot.waitSignal(settings.device_chosen) as emitted:
+        settings.device.textActivated.emit("cpu")
+    assert emitted.args == ["cpu"]
