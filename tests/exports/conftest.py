@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
 from napari_unet3d.api import export_model
+from napari_unet3d.cli import main
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.classes import default_classes
 from napari_unet3d.engine.config import Recipe, TrainConfig
+from napari_unet3d.engine.model_file import save_model
 from napari_unet3d.engine.networks.build import build_network
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.normalize import ChannelNormalization, Normalization
 from napari_unet3d.engine.trained_model import TrainedModel
+from napari_unet3d.exports.onnx_export import to_onnx
 
 MakeModel = Callable[..., TrainedModel]
+
+
+class Outcome(NamedTuple):
+    """What a run of the program left."""
+
+    code: int
+    out: str
+    err: str
 
 
 def make(preset: str = "fast", spatial_dims: int = 3, **overrides: Any) -> TrainedModel:
@@ -52,14 +64,32 @@ def make_model() -> MakeModel:
 
 @pytest.fixture(scope="session")
 def model() -> TrainedModel:
-    """A 3D network with the scale-space stem."""
-    return make("fast", filters=4, levels=2, feature_scales=(1.0,))
+    """A 3D network; without the scale-space stem, which takes long to trace."""
+    return make("fast", filters=4, levels=2, features="none")
 
 
 @pytest.fixture(scope="session")
 def plain_model() -> TrainedModel:
     """A 2D network of one level, with one sigmoid channel: quick to export."""
     return make("unet2d-elu", 2, filters=4, levels=2, dropout=0.0, classes=1)
+
+
+@pytest.fixture(scope="session")
+def sigmoid_model() -> TrainedModel:
+    """A 3D network that tells three structures apart, each by itself."""
+    return make("fast", filters=2, levels=2, features="none", classes=3, head="sigmoid")
+
+
+@pytest.fixture(scope="session")
+def model_file(model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of which the exported files are; not to be changed."""
+    return save_model(model, tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def pt2_file(model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model; not to be changed."""
+    return export_model(model, tmp_path_factory.mktemp("pt2") / "model.pt2", "pt2")
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +109,37 @@ def entries(package_file: Path) -> dict[str, bytes]:
     """What is in the package."""
     with zipfile.ZipFile(package_file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope="session")
+def traced() -> dict[TrainedModel, Any]:
+    """Graphs by model: tracing one takes seconds."""
+    return {}
+
+
+@pytest.fixture
+def traced_once(traced: dict[TrainedModel, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the graph of a model that was traced by another test already."""
+
+    def remembered(model: TrainedModel) -> Any:
+        if model not in traced:
+            traced[model] = to_onnx(model)
+        return copy.deepcopy(traced[model])
+
+    monkeypatch.setattr("napari_unet3d.api.exporting.to_onnx", remembered)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """The program, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Outcome(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture

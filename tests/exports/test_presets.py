@@ -17,7 +17,7 @@ from napari_unet3d.exports.runtime import from_onnx
 from napari_unet3d.exports.sample import scores_of
 
 REDUCED: dict[str, dict[str, Any]] = {
-    "fast": {"filters": 2, "levels": 2, "feature_scales": (1.0, 2.0)},
+    "fast": {"filters": 2, "levels": 2, "feature_scales": (1.0,)},
     "large": {"filters": (4, 4, 4), "levels": 3},
     "cicek2016": {"filters": 2, "levels": 2},
     "keras3d": {"filters": 2, "levels": 2, "dropout": 0.1, "decoder_dropout": 0.1},

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_unet3d.api.sources import ImageSource, LabelSource, PathLike, as_volume, check_apart, read_annotated
 from napari_unet3d.engine.atomic_file import check_writable, write_atomically
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.errors import ConfigError, ExportError, FileError
+from napari_unet3d.engine.errors import ConfigError, ExportError, FileError, ModelFileError
 from napari_unet3d.engine.model_file import load_model
 from napari_unet3d.engine.model_header import ModelHeader
 from napari_unet3d.engine.prediction_io import check_image
@@ -120,7 +120,7 @@ def export_events(
     path = _checked_output(out, format)
     _check_options(format, image, truth, quantize, force, about)
     check_apart([path], [model, image, truth])
-    model = load_model(model) if isinstance(model, str | os.PathLike) else model
+    model = _trained(model) if isinstance(model, str | os.PathLike) else model
     volume, truth_ids = None, None
     if image is not None:
         volume, truth_ids, notes = _sources(image, truth, zero_is_background, voxel_size, axes)
@@ -147,6 +147,15 @@ def export_events(
             content = weights.SerializeToString()
     write_atomically(path, content)
     yield Note(f"{format}: {path.resolve()} ({len(content):,} bytes)")
+
+
+def _trained(path: PathLike) -> TrainedModel:
+    """A model that can be exported, from its file."""
+    if Path(path).suffix.lower() in (ONNX_SUFFIX, PACKAGE_SUFFIX):
+        raise ModelFileError(f"{path} is exported already; give the .safetensors (or a .pt2) of the model")
+    model = open_model(path)
+    assert isinstance(model, TrainedModel)
+    return model
 
 
 def _checked_output(out: PathLike, format: str) -> Path:

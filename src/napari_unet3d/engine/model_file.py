@@ -142,7 +142,9 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ModelFileError(f"{path} is no model file, or is damaged ({error}); train or copy it again") from None
+        raise ModelFileError(
+            f"{path} is no model file ({SUFFIX}), or is damaged ({error}); train or copy it again"
+        ) from None
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from None
 

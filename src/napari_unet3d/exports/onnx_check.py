@@ -84,17 +84,17 @@ def _check_tensors(path: Path, proto: Any) -> None:
 
     constants = [a.t for node in proto.graph.node for a in node.attribute if a.HasField("t")]
     for tensor in (*proto.graph.initializer, *constants):
-        name = f"{tensor.name[:60]!r} in {path}"
+        name = f"the tensor {tensor.name[:60]!r} in {path}"
         if tensor.external_data or tensor.data_location == TensorProto.EXTERNAL:
-            raise ModelFileError(f"{name} lies in another file; it is refused")
+            raise ModelFileError(f"{name} says that it lies in another file; it is refused")
         try:
             size = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        except KeyError:
-            raise ModelFileError(f"{path} is damaged: {name} has an unknown type; export the model again") from None
-        if any(length < 0 for length in tensor.dims) or (
-            tensor.HasField("raw_data") and math.prod(tensor.dims) * size != len(tensor.raw_data)
-        ):
-            raise ModelFileError(f"{path} is damaged: {name} has not the size of its values; export the model again")
+            typed = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
+        except (KeyError, ValueError):
+            raise ModelFileError(f"{name} has an unknown type: the file is damaged; export the model again") from None
+        found = len(tensor.raw_data) if tensor.HasField("raw_data") else len(typed) * size
+        if any(length < 0 for length in tensor.dims) or math.prod(tensor.dims) * size != found:
+            raise ModelFileError(f"{name} has not the size of its values: the file is damaged; export the model again")
 
 
 def _check_network(path: Path, proto: Any, header: ModelHeader) -> None:

@@ -80,8 +80,12 @@ class QuantizationReport:
             )
         if self.truth_before is not None and self.truth_after is not None:
             lost = self.truth_before - self.truth_after
-            if not lost <= LARGEST_LOSS:
+            if math.isnan(lost):
+                return "the truth shows no structure to compare the models on"
+            if lost > LARGEST_LOSS:
                 return f"it costs {lost:.3f} of IoU with the truth; {LARGEST_LOSS} is allowed"
+        elif math.isnan(self.mean_iou):
+            return "no structure is found in the image, so the models cannot be compared; give another one"
         elif self.mean_iou < LEAST_IOU:
             return f"its structures have an IoU of {self.mean_iou:.3f} with those of the model; {LEAST_IOU} is needed"
         return None
