@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.api.sources import ImageSource, LabelSource, PathLike, as_volume, check_apart, read_annotated
-from napari_unet3d.api.training import DEFAULT_PRESET, TrainingRun
+from napari_unet3d.api.training import DEFAULT_PRESET, TrainingRun, settled_size
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import (
     DistillConfig,
     HoldOutState,
     NetworkConfig,
+    NormalizeConfig,
     PredictConfig,
     RunRecord,
     TrainConfig,
@@ -33,10 +34,13 @@ from napari_unet3d.engine.model_file import check_model_output, load_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import watched
 from napari_unet3d.engine.progress import Event, Inbox
+from napari_unet3d.engine.resampled_prediction import working_size
+from napari_unet3d.engine.resampled_training import ResampledVolumes
+from napari_unet3d.engine.resampling import resampled_image
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.trainer import Trainer
 from napari_unet3d.engine.training_data import known_labels
-from napari_unet3d.engine.volume import AnnotatedVolume
+from napari_unet3d.engine.volume import NOT_ANNOTATED, AnnotatedVolume
 
 ModelSource: TypeAlias = TrainedModel | PathLike
 
@@ -146,11 +150,20 @@ def distill_events(
         seen, watch = watched(volume.image)
         volumes.append(AnnotatedVolume(seen, volume.labels))
         watches.append(watch)
+    training = train or (resume.recipe.train if resume else TrainConfig())
+    if training.normalize == NormalizeConfig():  # the student takes over that of its teachers
+        training = training.updated(normalize=loaded[0].model.recipe.train.normalize)
+    training, size = settled_size(training, loaded[0].model, volumes[0])
+    resampled = None
+    if size is not None:  # that of the teachers
+        resampled = ResampledVolumes(volumes, size)
+        volumes = list(resampled.volumes)
+        inbox = resampled.inbox(inbox or Inbox())
     distiller = Distiller(
         volumes,
         loaded,
         _student(loaded[0].model, volumes[0], network, network_settings or {}, operations, resume or weights_from),
-        train or (resume.recipe.train if resume else TrainConfig()),
+        training,
         config or (resume and resume.recipe.distill) or DistillConfig(),
         inbox=inbox,
         start=weights_from,
@@ -158,7 +171,7 @@ def distill_events(
         record=record,
         started_at=started,
     )
-    return TrainingRun(distiller, path, keep_state, notes, watches)
+    return TrainingRun(distiller, path, keep_state, notes, watches, resampled=resampled)
 
 
 def _teachers(sources: Sequence[ModelSource]) -> list[Teacher]:
@@ -313,6 +326,7 @@ def compare_events(
     voxel_size: VoxelSize | None = None,
     axes: str | None = None,
     zero_is_background: bool = False,
+    into: Mapping[str, NDArray[np.unsignedinteger]] | None = None,
     inbox: Inbox | None = None,
 ) -> Comparison:
     """A comparison of models, ready to be iterated over.
@@ -334,6 +348,8 @@ def compare_events(
         Instead of what the image file says.
     zero_is_background
         Labels and truth hold no unannotated voxel: every id moves up by one.
+    into
+        Z Y X arrays that receive the labels of the models of these names.
     inbox
         For `Stop`, `Pause` and `Resume`.
 
@@ -342,7 +358,7 @@ def compare_events(
     UNet3dError
         If a file cannot be used, or models, image and labels do not fit each other.
     """
-    contenders = [_contender(name, source) for name, source in models.items()]
+    contenders = [_contender(name, source, (into or {}).get(name)) for name, source in models.items()]
     if not contenders:
         raise ConfigError("there is no model to compare")
     annotated, _ = _read(image, labels, voxel_size, axes, zero_is_background)
@@ -360,16 +376,23 @@ def compare_events(
     )
 
 
-def _contender(name: str, source: ModelSource) -> Contender:
+def _contender(name: str, source: ModelSource, labels: NDArray[np.unsignedinteger] | None) -> Contender:
     if isinstance(source, TrainedModel):
-        return Contender(name, source)
-    return Contender(name, load_model(source), os.path.getsize(source))
+        return Contender(name, source, labels=labels)
+    return Contender(name, load_model(source), os.path.getsize(source), labels)
 
 
 def _held_out(model: TrainedModel, volume: AnnotatedVolume) -> NDArray[np.unsignedinteger] | None:
     """Annotation that the model was measured on, if it was trained on this annotation."""
     hold_out = _hold_out(model, volume)
-    return None if hold_out is None else hold_out.validation_labels(0)
+    if hold_out is None:
+        return None
+    held_out = hold_out.validation_labels(0)
+    size = working_size(model, volume.image)
+    if size is None:
+        return held_out
+    measured = resampled_image(volume.image, size)[1].labels_back(held_out) != NOT_ANNOTATED
+    return np.where(measured, volume.labels, NOT_ANNOTATED).astype(volume.labels.dtype)
 
 
 def _hold_out_state(model: TrainedModel, volume: AnnotatedVolume) -> HoldOutState | None:
@@ -381,5 +404,9 @@ def _hold_out(model: TrainedModel, volume: AnnotatedVolume) -> HoldOut | None:
     record = model.recipe.record
     if record is None or record.hold_out is None:
         return None
-    hold_out = HoldOut.from_state(record.hold_out, [known_labels(volume.labels, model.label_ids)])
+    labels = volume.labels
+    size = working_size(model, volume.image)
+    if size is not None:  # it was chosen there
+        labels = resampled_image(volume.image, size)[1].labels(labels)
+    hold_out = HoldOut.from_state(record.hold_out, [known_labels(labels, model.label_ids)])
     return hold_out if hold_out.is_of_these_labels else None

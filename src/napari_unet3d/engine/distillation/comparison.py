@@ -33,6 +33,8 @@ class Contender(NamedTuple):
     name: str
     model: TrainedModel
     file_bytes: int | None = None
+    labels: NDArray[np.unsignedinteger] | None = None
+    """Z Y X array that receives its labels, if they are wanted."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ def compare_models(
         truth = np.where(painted == NOT_ANNOTATED, truth, NOT_ANNOTATED)
     figures: list[ModelFigures] = []
     reference: NDArray[np.unsignedinteger] | None = None
-    for name, model, file_bytes in contenders:
-        measured = yield from _measured(model, image, config or PredictConfig(), inbox)
+    for name, model, file_bytes, wanted in contenders:
+        measured = yield from _measured(model, image, config or PredictConfig(), wanted, inbox)
         if measured is None:
             break
         labels, seconds, memory = measured
@@ -169,11 +171,16 @@ def compare_models(
 
 
 def _measured(
-    model: TrainedModel, image: Volume, config: PredictConfig, inbox: Inbox | None
+    model: TrainedModel,
+    image: Volume,
+    config: PredictConfig,
+    labels: NDArray[np.unsignedinteger] | None,
+    inbox: Inbox | None,
 ) -> Generator[Event, None, tuple[NDArray[np.unsignedinteger], float, int] | None]:
     """Labels, seconds and bytes; None after `Stop`."""
     predictor = Predictor(model, config)
-    labels = np.zeros(image.shape, np.uint8 if max(model.label_ids) <= 255 else np.uint16)
+    if labels is None:
+        labels = np.zeros(image.shape, np.uint8 if max(model.label_ids) <= 255 else np.uint16)
     z, y, x = (slice(0, min(_WARM_UP, length)) for length in image.shape)
     first: Box = (z, y, x)
     for _ in predictor.run(image, PredictionOutputs(labels), box=first):

@@ -45,7 +45,7 @@ def parse_share(text: str) -> Fraction:
 
 
 def operations_on(network: NetworkConfig, shape: Triple) -> int:
-    """Multiplications with an addition in the convolutions, for a volume (Z Y X) in one piece, filled up where needed."""
+    """Multiplications with an addition in the convolutions, for a Z Y X volume in one piece, filled up where needed."""
     facts = describe(network)
     return facts.operations(facts.legal_shape([n + 2 * m for n, m in zip(shape, facts.margin, strict=True)]))
 

@@ -34,6 +34,7 @@ from napari_unet3d.widgets._shortcuts import bind_shortcuts
 from napari_unet3d.widgets._workbench.annotation_check import AnnotationCheck
 from napari_unet3d.widgets._workbench.applying import PredictionRunner
 from napari_unet3d.widgets._workbench.cleaning import Cleaning
+from napari_unet3d.widgets._workbench.distilling import Distilling
 from napari_unet3d.widgets._workbench.file_scale import FileScale
 from napari_unet3d.widgets._workbench.guide import Guide
 from napari_unet3d.widgets._workbench.keeping import Keeper, take_network
@@ -98,6 +99,7 @@ class Workbench(QObject):
         self.training = TrainingRunner(self)
         self.repeating = Repeating(self)
         self.applying = PredictionRunner(self)
+        self.distilling = Distilling(self)
         self.suggesting = Suggesting(self)
         self.cleaning = Cleaning(self)
         self.measuring = Measuring(self)
