@@ -429,7 +429,7 @@ def test_budget_shorter_than_the_preparation(make_trainer: Make, make_clock: Mak
     events = list(trainer.fit())
     assert len(of_kind(Stepped, events)) == 1
     assert of_kind(Validated, events)
-    assert any("give more --seconds" in text for text in warnings_in(events))
+    assert any("give it more time" in text for text in warnings_in(events))
 
 
 def test_early_stop(make_trainer: Make, monkeypatch: Any) -> None:

@@ -303,7 +303,7 @@ class Trainer:
         if self._time.until is not None and self._time.seconds > self._time.until / 2:
             yield self._history.note(
                 f"reading and preparing took {self._time.seconds:.0f} of {self._time.until:.0f} s; for a good model "
-                "give more --seconds",
+                "give it more time",
                 "warning",
             )
         return learner, steps
