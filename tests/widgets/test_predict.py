@@ -118,10 +118,9 @@ def test_axes_are_taken_or_refused_beside_the_field(qtbot: Any, dock: PredictDoc
 def test_a_removed_image_leaves_no_stale_choice(viewer: Any, dock: PredictDock) -> None:
     viewer.layers.remove("cell")
     assert dock._bench.applying.image is None
-    box: Any = dock.image_box
-    assert box.value is None
+    assert not dock.image_box.value
     viewer.add_image(np.zeros((4, 5, 6), np.uint8), name="next")
-    assert box.value.name == "next"
+    assert dock.image_box.value.name == "next"
 
 
 # --- labels -----------------------------------------------------------------------------------------------

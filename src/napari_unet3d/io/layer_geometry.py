@@ -101,7 +101,7 @@ def volume_of_layer(shape: Sequence[int], meta: Mapping[str, Any], name: str) ->
     has_time = len(kept) == 4 or (len(kept) == 3 and names[kept[0]] in ("t", "time"))
     spatial = len(kept) - has_time
     units = [_length_unit(unit) for unit in meta.get("units") or ("pixel",) * ndim]
-    affine = _displayed(meta, ndim)[-spatial - 1 :, -spatial - 1 :]
+    affine = displayed_matrix(meta, ndim)[-spatial - 1 :, -spatial - 1 :]
     unit = units[-1]
     affine[:-1] *= np.array([unit_factor(own, unit) for own in units[-spatial:]])[:, np.newaxis]
     if spatial == 2:  # a plane is as thick as its pixels are wide
@@ -181,7 +181,7 @@ def _volume_of_zeros(
     )
 
 
-def _displayed(meta: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
+def displayed_matrix(meta: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     """The transformation from indices to napari's world: affine, translation, rotation, shear, scale in turn."""
     turn = np.asarray(meta.get("rotate", np.eye(ndim)), dtype=np.float64)
     shear = np.asarray(meta.get("shear", np.zeros(ndim * (ndim - 1) // 2)), dtype=np.float64)

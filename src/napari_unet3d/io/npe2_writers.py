@@ -10,6 +10,7 @@ from napari_unet3d.io._paths import FORMATS, file_suffix
 from napari_unet3d.io.class_names import class_names
 from napari_unet3d.io.label_export import export_labels
 from napari_unet3d.io.layer_geometry import volume_of_layer, without_extra_axes
+from napari_unet3d.io.layer_order import in_order
 
 
 def write_ome_tiff(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
@@ -56,7 +57,7 @@ def save_layer(path: str, data: Any, meta: Mapping[str, Any], suffix: str) -> li
     target = Path(path)
     if FORMATS.get(file_suffix(target)) != FORMATS[suffix]:
         target = target.with_name(target.name + suffix)
-    labels = data[0] if _is_multiscale(data) else data
+    labels, meta = in_order(data[0] if _is_multiscale(data) else data, meta)
     volume, time = volume_of_layer(labels.shape, meta, str(meta.get("name") or "the layer"))
     labels = without_extra_axes(labels, meta)
     return [str(export_labels(labels, target, volume, classes=class_names(meta), time=time))]

@@ -63,6 +63,7 @@ class ImageChooser(QWidget):
         axes = QFormLayout()
         axes.addRow("Axes", self.axes)
         inner.addLayout(axes)
+        inner.addWidget(self.problem)
         inner.addWidget(QLabel("Further channels"))
         inner.addWidget(self.channels)
         inner.addWidget(self.no_channels)
@@ -72,7 +73,6 @@ class ImageChooser(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.facts)
         layout.addWidget(self.section)
-        layout.addWidget(self.problem)
 
     # --- what the user does -------------------------------------------------------------------------------
 

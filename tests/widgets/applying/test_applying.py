@@ -138,6 +138,7 @@ def test_only_what_is_in_view(qtbot: Any, bench: Workbench, model_of: ModelOf) -
     data = pictures(1)[0]
     bench.choose_image([bench.viewer.add_image(data)])
     bench.session.model = model_of()
+    assert bench.image is not None
     go_to(bench.viewer, bench.image, 0, 5)
     camera = bench.viewer.scene.camera
     _, width = bench.viewer.canvas.viewbox_size(bench.viewer.layers)
@@ -253,6 +254,7 @@ def test_the_slice_in_view_comes_first(
     bench.choose_image([bench.viewer.add_image(pictures(1)[0])])
     bench.session.model = model_of()
     bench.session.predict_config = MANY_TILES
+    assert bench.image is not None
     go_to(bench.viewer, bench.image, 1, 20)
     seen: list[Any] = []
     monkeypatch.setattr(applying.PredictionRunner, "_on_event", lambda self, event: seen.append(event))

@@ -34,7 +34,7 @@ def ready(bench: Workbench, model_of: Callable[..., TrainedModel]) -> Workbench:
 
 
 def suggested(qtbot: Any, bench: Workbench) -> Any:
-    qtbot.waitUntil(lambda: not bench.watch.is_pending, timeout=TIMEOUT)
+    bench.take_strokes()
     bench.suggesting.start()
     assert bench.suggesting.problem() == "slices are being ranked"
     qtbot.waitUntil(lambda: not bench.suggesting.job.is_running, timeout=TIMEOUT)

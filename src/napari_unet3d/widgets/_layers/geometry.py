@@ -14,11 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet3d.io.layer_order import AXES_KEY
 from napari_unet3d.widgets._layers.image import GEOMETRY_KEY, ImageChoice
 from napari_unet3d.widgets._layers.world import world_matrix
-
-AXES_KEY: Final = "napari_unet3d_axes"
-"""Of the metadata of layers made from an image: one letter of ``TZYX`` for each axis, 1 for a stretched one."""
 
 _TOLERANCE: Final = 1e-9
 

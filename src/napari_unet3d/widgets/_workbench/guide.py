@@ -76,6 +76,8 @@ class Guide(QObject):
         bench = self._bench
         if bench.image is None or bench.watch is None:
             return []
+        if bench.check.problem():
+            return [bench.check.problem()]
         axes = 3 if bench.image.spatial_dims == 3 else 1
         validation = bench.session.train_config.validation
         return list(advice(bench.session.classes, bench.painted_ids, self._units, axes=axes, validation=validation))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,12 @@ from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.volume import LazyArray, Volume, checked_labels
 from napari_unet3d.io.class_names import class_names
 from napari_unet3d.io.layer_geometry import volume_of_layer, without_extra_axes
-from napari_unet3d.widgets._layers.geometry import AXES_KEY
-from napari_unet3d.widgets._layers.world import world_matrix
+from napari_unet3d.io.layer_order import axis_order, in_order
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet3d.io._stored import TimeAxis
-
-_TIME: Final = ("t", "time")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,29 +64,27 @@ class LabelsSource:
         if layer is None:
             raise DataError("no labels layer is chosen; apply a model or open labels")
         data = layer.data[0] if layer.multiscale else layer.data
-        order = _canonical_order(layer)
-        # transposed only where needed: a zarr array cannot be
-        array = data if order == tuple(range(layer.ndim)) else np.asarray(data).transpose(order)
-        meta = _meta(layer, order)
+        geometry = {
+            "scale": layer.scale,
+            "translate": layer.translate,
+            "rotate": layer.rotate,
+            "shear": layer.shear,
+            "affine": layer.affine.affine_matrix,
+            "units": layer.units,
+            "axis_labels": layer.axis_labels,
+            "metadata": dict(layer.metadata),
+        }
+        array, meta = in_order(data, geometry)
         volume, time = volume_of_layer(array.shape, meta, repr(layer.name))
         return cls(
             name=str(layer.name),
             array=without_extra_axes(array, meta),
             volume=volume,
             time=time,
-            names=class_names(meta),
+            names=class_names({"features": layer.features}),
             layer_shape=tuple(int(n) for n in data.shape),
-            layer_order=order,
-            geometry={
-                "scale": layer.scale,
-                "translate": layer.translate,
-                "rotate": layer.rotate,
-                "shear": layer.shear,
-                "affine": layer.affine.affine_matrix,
-                "units": layer.units,
-                "axis_labels": layer.axis_labels,
-                "metadata": dict(layer.metadata),
-            },
+            layer_order=axis_order(layer.ndim, layer.metadata),
+            geometry=geometry,
         )
 
     @property
@@ -117,29 +112,3 @@ class LabelsSource:
         """Z Y X arrays, one for each time point, as one array with the axes of the layer."""
         shape = [self.layer_shape[axis] for axis in self.layer_order]
         return np.stack(times).reshape(shape).transpose(np.argsort(self.layer_order))
-
-
-def _canonical_order(layer: Labels) -> tuple[int, ...]:
-    """Axes of the layer in the order single, T, Z, Y, X; as they are where nobody told which is which."""
-    letters = layer.metadata.get(AXES_KEY, "")
-    if not isinstance(letters, str) or len(letters) != layer.ndim:
-        return tuple(range(layer.ndim))
-    return tuple(sorted(range(layer.ndim), key=lambda axis: "1TZYX".index(letters[axis])))
-
-
-def _meta(layer: Labels, order: Sequence[int]) -> dict[str, Any]:
-    """What a writer of napari would be handed, for the axes in this order."""
-    told = layer.metadata.get(AXES_KEY, "")
-    letters = told if isinstance(told, str) and len(told) == layer.ndim else layer.axis_labels
-    names = [str(letters[axis]).lower() for axis in order]
-    square = [*order, layer.ndim]
-    return {
-        "name": layer.name,
-        "affine": world_matrix(layer)[np.ix_(square, square)],
-        # the affine holds the scale of space; that of time is the time between two points
-        "scale": [float(layer.scale[axis]) if name in _TIME else 1.0 for axis, name in zip(order, names, strict=True)],
-        "units": [layer.units[axis] for axis in order],
-        "axis_labels": names,
-        "metadata": layer.metadata,
-        "features": layer.features,
-    }
