@@ -60,7 +60,8 @@ def test_time_goes_in_front(tmp_path: Path) -> None:
 
 def test_layers_that_do_not_tell_their_axes_stay_as_they_are() -> None:
     data = np.zeros((2, 3, 4), np.uint8)
-    for metadata in ({}, {AXES_KEY: "XY"}, {AXES_KEY: "XYQ"}, {AXES_KEY: 3}):
+    several: list[dict[str, Any]] = [{}, {AXES_KEY: "XY"}, {AXES_KEY: "XYQ"}, {AXES_KEY: 3}]
+    for metadata in several:
         array, meta = in_order(data, {"metadata": metadata, "scale": (1, 2, 3)})
         assert array is data
         assert meta == {"metadata": metadata, "scale": (1, 2, 3)}
@@ -68,6 +69,6 @@ def test_layers_that_do_not_tell_their_axes_stay_as_they_are() -> None:
 
 
 def test_arrays_that_cannot_turn_are_read() -> None:
-    stored = zarr.array(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
-    array, _ = in_order(stored, {"metadata": {AXES_KEY: "XYZ"}})
-    np.testing.assert_array_equal(array, stored[:].transpose())
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    array, _ = in_order(zarr.array(values), {"metadata": {AXES_KEY: "XYZ"}})
+    np.testing.assert_array_equal(array, values.transpose())
