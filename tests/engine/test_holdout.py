@@ -358,5 +358,6 @@ def test_a_choice_with_a_whole_volume_survives_its_file() -> None:
     assert again.is_of_these_labels
     second[30] = 2
     assert again.is_of_these_labels  # whatever is painted there is measured on
+    assert not HoldOut.from_state(held.to_state(), (first,)).is_of_these_labels  # one is missing
     first[38] = 2
     assert not again.is_of_these_labels

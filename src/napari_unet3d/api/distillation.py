@@ -35,7 +35,7 @@ from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import watched
 from napari_unet3d.engine.progress import Event, Inbox
 from napari_unet3d.engine.resampled_prediction import working_size
-from napari_unet3d.engine.resampled_training import ResampledVolumes
+from napari_unet3d.engine.resampled_training import at_voxel_size
 from napari_unet3d.engine.resampling import resampled_image
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.trainer import Trainer
@@ -154,15 +154,11 @@ def distill_events(
     if training.normalize == NormalizeConfig():  # the student takes over that of its teachers
         training = training.updated(normalize=loaded[0].model.recipe.train.normalize)
     training, size = settled_size(training, loaded[0].model, volumes[0])
-    resampled = None
-    if size is not None:  # that of the teachers
-        resampled = ResampledVolumes(volumes, size)
-        volumes = list(resampled.volumes)
-        inbox = resampled.inbox(inbox or Inbox())
+    learnt, inbox, resampled = at_voxel_size(volumes, size, inbox)
     distiller = Distiller(
-        volumes,
+        learnt,
         loaded,
-        _student(loaded[0].model, volumes[0], network, network_settings or {}, operations, resume or weights_from),
+        _student(loaded[0].model, learnt[0], network, network_settings or {}, operations, resume or weights_from),
         training,
         config or (resume and resume.recipe.distill) or DistillConfig(),
         inbox=inbox,
@@ -268,8 +264,9 @@ def scratch_events(
     if config.seconds is None and record is not None:
         config = config.updated(steps=record.steps, patience=None)
     annotated = AnnotatedVolume(seen, volume.labels)
+    volumes, inbox, resampled = at_voxel_size([annotated], working_size(student, seen), inbox)
     trainer = Trainer(
-        [annotated],
+        volumes,
         recipe.network,
         config,
         inbox=inbox,
@@ -277,7 +274,7 @@ def scratch_events(
         started_at=started,
         hold_out=_hold_out_state(student, annotated),
     )
-    return TrainingRun(trainer, path, False, notes, [watch])
+    return TrainingRun(trainer, path, False, notes, [watch], resampled=resampled)
 
 
 class Comparison:

@@ -21,7 +21,7 @@ from napari_unet3d.engine.pair_checks import PairFacts, check_pairs
 from napari_unet3d.engine.parallel.owner import ParallelTrainer
 from napari_unet3d.engine.parallel.start import make_trainer
 from napari_unet3d.engine.progress import Event, Finished, Inbox, Note, Saved, Stepped
-from napari_unet3d.engine.resampled_training import ResampledVolumes, in_unit_of, text_of
+from napari_unet3d.engine.resampled_training import ResampledVolumes, at_voxel_size, in_unit_of, text_of
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.trainer import Trainer
 from napari_unet3d.engine.volume import AnnotatedVolume, common_label_ids
@@ -223,16 +223,12 @@ def train_events(
     seen = [watched(volume.image) for volume in found]
     volumes = [AnnotatedVolume(image, volume.labels) for (image, _), volume in zip(seen, found, strict=True)]
     told: list[str | Note] = [*notes, *warnings]
-    resampled = None
-    if size is not None:
-        resampled = ResampledVolumes(volumes, size)
-        volumes = list(resampled.volumes)
-        inbox = resampled.inbox(inbox or Inbox())
-        if resampled.changed:
-            told.append(Note(f"training on images resampled to {size}; numbers of slices below count there"))
+    brought, inbox, resampled = at_voxel_size(volumes, size, inbox)
+    if resampled is not None and resampled.changed:
+        told.append(Note(f"training on images resampled to {size}; numbers of slices below count there"))
     trainer = make_trainer(
-        volumes,
-        _settled_network(network, network_settings or {}, volumes[: len(learnt)], origin),
+        brought,
+        _settled_network(network, network_settings or {}, brought[: len(learnt)], origin),
         config,
         inbox=inbox,
         start=weights_from,

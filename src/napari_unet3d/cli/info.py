@@ -145,7 +145,10 @@ def _network_facts(description: Description, shape: Triple, voxel_size: VoxelSiz
     yield "channels, classes", f"{config.in_channels}, {config.classes}"
     yield "features", config.features
     yield "parameters", f"{description.parameters:,}"
-    yield "running statistics", f"{description.running_statistics:,}"
+    yield (
+        "running statistics",
+        f"{description.running_statistics:,} ({description.parameters + description.running_statistics:,} with them)",
+    )
     reach = ""
     if voxel_size is not None and voxel_size.unit != "pixel":
         lengths = [n * edge for n, edge in zip(field, voxel_size.zyx, strict=True)]

@@ -150,6 +150,8 @@ class HoldOut:
     @property
     def is_of_these_labels(self) -> bool:
         """Whether `seen` is exactly what is annotated: false for a choice made from other labels."""
+        if any(unit.volume >= len(self.labels) for unit in (*self.units, *self.seen)):
+            return False
         found = (
             find_units(labels, self.margin, volume=i)
             for i, labels in enumerate(self.labels)

@@ -114,6 +114,16 @@ class ResampledVolumes:
         return volume, axis, covered.start + most
 
 
+def at_voxel_size(
+    volumes: Sequence[AnnotatedVolume], size: VoxelSize | None, inbox: Inbox | None
+) -> tuple[Sequence[AnnotatedVolume], Inbox | None, ResampledVolumes | None]:
+    """Volumes, the inbox for whoever trains on them, and the translation of its events; as they are for no `size`."""
+    if size is None:
+        return volumes, inbox, None
+    resampled = ResampledVolumes(volumes, size)
+    return resampled.volumes, resampled.inbox(inbox or Inbox()), resampled
+
+
 class _TranslatedInbox(Inbox):
     def __init__(self, owner: Inbox, volumes: ResampledVolumes) -> None:
         super().__init__()
