@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from napari_unet3d.engine import device
-from napari_unet3d.engine.device import autocast, choose_device, choose_precision, free_memory, memory_format
+from napari_unet3d.engine.device import (
+    autocast,
+    choose_device,
+    choose_devices,
+    choose_precision,
+    free_memory,
+    memory_format,
+)
 from napari_unet3d.engine.errors import DeviceError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -129,3 +138,61 @@ def test_memory() -> None:
 def test_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5, 9))
     assert free_memory(CUDA) == 5
+
+
+# --- several ----------------------------------------------------------------------------------------------
+
+
+def devices(*arguments: Any) -> list[str]:
+    return [str(choice.device) for choice in choose_devices(*arguments)]
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "expected"),
+    [
+        ("auto", None, ["cuda"]),
+        ("auto", 1, ["cuda"]),
+        ("auto", 2, ["cuda:0", "cuda:1"]),
+        ("cuda", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:all", None, ["cuda:0", "cuda:1"]),
+        ("cuda:all", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:1, cuda:0", None, ["cuda:1", "cuda:0"]),
+        ("cpu", 3, ["cpu", "cpu", "cpu"]),
+        ("cpu", None, ["cpu"]),
+    ],
+)
+def test_a_device_for_each_process(
+    two_gpus: pytest.MonkeyPatch, name: str, processes: int | None, expected: list[str]
+) -> None:
+    assert devices(name, processes) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "message"),
+    [
+        ("cuda", 3, "3 processes need as many GPUs, but cuda stands for 2"),
+        ("cuda:1", 2, "cuda:1 stands for 1"),
+        ("cuda:0,cuda:0", None, "names a GPU twice"),
+        ("cuda:0,cuda", None, "names a GPU twice"),
+        ("cpu,cpu", None, "not only GPUs; for a CPU give --processes N"),
+        ("cuda:0,cuda:1", 3, "has 2 GPUs but --processes is 3"),
+        ("cuda:0,cuda:7", None, "'cuda:7' is not there"),
+        ("cuda:0,", None, "unknown device ''"),
+    ],
+)
+def test_devices_that_do_not_fit_the_processes(
+    two_gpus: pytest.MonkeyPatch, name: str, processes: int | None, message: str
+) -> None:
+    with pytest.raises(DeviceError, match=re.escape(message)):
+        choose_devices(name, processes)
+
+
+def test_all_gpus_where_there_is_none(machine: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match="is not there"):
+        choose_devices("cuda:all")
+
+
+def test_an_apple_gpu_is_a_single_one(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(DeviceError, match="mps stands for 1"):
+        choose_devices("auto", 2)

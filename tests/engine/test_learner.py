@@ -181,3 +181,41 @@ def test_moving_average_forgets_no_faster_than_its_decay() -> None:
         first.zero_()
         average.update(network)
     torch.testing.assert_close(next(average.network.body.parameters()), 0.2 * before)
+
+
+# --- float16 ----------------------------------------------------------------------------------------------
+
+
+def test_float16_scales_its_gradients_and_looks_for_the_scale() -> None:
+    """A scale that is too large overflows: such steps are skipped without a warning until it fits."""
+    learner = make_learner("float16")
+    learner._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = snapshot(learner)
+    outcome = learner.learn(make_batch(), 1e-2, seed=0)
+    assert not outcome.is_bad
+    assert learner._scaler.get_scale() == 2.0**39
+    after = snapshot(learner)
+    assert torch.equal(before["weights.head.weight"], after["weights.head.weight"])
+    learner._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    assert not learner.learn(make_batch(), 1e-2, seed=1).is_bad
+    assert not torch.equal(after["weights.head.weight"], snapshot(learner)["weights.head.weight"])
+
+
+def test_scaled_gradients_teach_what_plain_ones_do() -> None:
+    scaled, plain = make_learner("float16", optimizer="sgd"), make_learner("float16", optimizer="sgd")
+    scaled._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    plain._scaler = torch.amp.GradScaler("cpu", enabled=False)
+    for learner in (scaled, plain):
+        learner.learn(make_batch(), 1e-1, seed=0)
+    for name, value in snapshot(plain).items():
+        if name.startswith("weights."):
+            torch.testing.assert_close(snapshot(scaled)[name], value, atol=2e-4, rtol=1e-2)
+
+
+def test_the_scale_goes_on_where_it_stood() -> None:
+    learner = make_learner("float16")
+    learner._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7)
+    learner.learn(make_batch(), 1e-2, seed=0)
+    other = make_learner("float16")
+    other.restore(*learner.to_state())
+    assert other._scaler.get_scale() == 2.0**7

@@ -134,3 +134,45 @@ def test_needed_bytes() -> None:
     image = Volume(np.zeros((1, 2, 3, 4), np.uint8))
     assert PatchSource.needed_bytes(image, 16, torch.bfloat16) == 2 * 3 * 4 * 16 * 2
     assert PatchSource.needed_bytes(image, 1, torch.float32) == 2 * 3 * 4 * 4
+
+
+# --- lack of memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("full", "place"), [({"meta"}, CPU), ({"meta", "cpu"}, None)])
+def test_what_does_not_fit_on_the_device_lies_in_the_computers_memory(
+    monkeypatch: pytest.MonkeyPatch, full: set[str], place: torch.device | None
+) -> None:
+    """The device is pretended; where the computer has no room either, features are computed for every box."""
+    network = _network()
+    source = _source(network, keep=True)
+    source._keep = torch.device("meta")
+    empty = torch.empty
+
+    def scarce(*shape: int, **options: Any) -> torch.Tensor:
+        if torch.device(options["device"]).type in full:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return empty(*shape, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet3d.engine.patch_source.torch.empty", scarce)
+        list(source.prepare())
+    assert source.kept_on == place
+    box = (slice(2, 9), slice(0, 14), slice(5, 13))
+    torch.testing.assert_close(source.read(box), _expected(network)[box])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> torch.Tensor:
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr("napari_unet3d.engine.patch_source.torch.empty", broken)
+    with pytest.raises(RuntimeError, match="device-side"):
+        list(_source(_network(), keep=True).prepare())
+
+
+def test_nothing_leaves_a_cpu() -> None:
+    source = _source(_network(), keep=True)
+    assert not source.leave_device()
+    list(source.prepare())
+    assert not source.leave_device()

@@ -41,7 +41,7 @@ def choose_device(name: str = "auto") -> DeviceChoice:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:N, cuda:all or mps") from None
+        raise DeviceError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise DeviceError(f"device {name!r} is not there ({_why_no_gpu()}); use --device auto or cpu")
