@@ -96,6 +96,9 @@ class ClassTable(QWidget):
         header = self._table.horizontalHeader()
         above = header.sizeHint().height() if header is not None else self._row_height
         shown = min(max(len(self._classes), _LEAST_ROWS), _MOST_ROWS)
+        policy = Qt.ScrollBarPolicy
+        scrolls = len(self._classes) > _MOST_ROWS
+        self._table.setVerticalScrollBarPolicy(policy.ScrollBarAsNeeded if scrolls else policy.ScrollBarAlwaysOff)
         self._table.setFixedHeight(above + shown * self._row_height + 4)
 
     def _replace(self, row: int, **changes: str) -> None:

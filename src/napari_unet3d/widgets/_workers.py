@@ -7,15 +7,13 @@ Events wait in a queue that a timer empties on the GUI thread, so that many even
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import logging
 import os
 import queue
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,15 +23,12 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import create_worker
 
-from napari_unet3d.engine.classes import ClassInfo
-from napari_unet3d.engine.config import PredictConfig, TrainConfig
+from napari_unet3d.engine.config import PredictConfig
 from napari_unet3d.engine.errors import UNet3dError
-from napari_unet3d.engine.progress import Box, Command, Event, Finished, Inbox, Note, Predicted, Preparing, Stop
+from napari_unet3d.engine.progress import Box, Command, Event, Finished, Inbox, Predicted, Stop
 from napari_unet3d.engine.volume import LazyArray, Volume
-from napari_unet3d.widgets._kept import KeptFolder
 
 if TYPE_CHECKING:
-    from napari_unet3d.api import TrainingRun
     from napari_unet3d.engine.trained_model import TrainedModel
     from napari_unet3d.io._stored import TimeAxis
 
@@ -183,133 +178,7 @@ def _run(work: Work, put: Callable[[Event | Ended], None], inbox: WorkerInbox) -
     put(ended)
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """The annotation with which a training began, for each volume: a packed copy, and a digest of it."""
-
-    packed: tuple[bytes, ...]
-    digest: str
-
-
 # --- what is done -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingTask:
-    """A training to run.
-
-    Parameters
-    ----------
-    volumes
-        Image and painted labels (Z Y X; 0 = not annotated) of each annotated volume; labels are copied by the work.
-    preset, settings
-        The network.
-    config
-        The training.
-    classes
-        Names and colours.
-    out
-        Model file that is kept up to date during the run; None: nowhere.
-    resume
-        A model with training state to go on with; preset and settings then do not matter.
-    weights_from
-        A model whose weights to begin with.
-    kept
-        Folder for the model file where `out` is not given; None: nowhere.
-    """
-
-    volumes: tuple[tuple[Volume, NDArray[np.unsignedinteger]], ...]
-    preset: str
-    settings: dict[str, Any]
-    config: TrainConfig
-    classes: tuple[ClassInfo, ...] = ()
-    out: Path | None = None
-    resume: TrainedModel | None = None
-    weights_from: TrainedModel | None = None
-    kept: KeptFolder | None = None
-
-    def __call__(self, emit: Emit, inbox: WorkerInbox) -> TrainedModel | None:
-        """Train; gives the best model, with the state that going on needs, or None if stopped before the first step."""
-        from napari_unet3d import api
-
-        if inbox.is_stopping:
-            return None
-        out = self.out or self._kept_model(emit)
-        pairs = [(image, labels.copy()) for image, labels in self.volumes]
-        emit(_trained_on([labels for _, labels in pairs], self.classes))
-        weights_from = self._with_new_classes([labels for _, labels in pairs], emit)
-        continued = self.resume or weights_from
-        run = api.train_events(
-            *pairs[0],
-            also=pairs[1:],
-            network=None if continued else self.preset,
-            network_settings=None if continued else self.settings,
-            config=self.config,
-            out=out,
-            resume=self.resume,
-            weights_from=weights_from,
-            keep_state=True,
-            named_classes=self.classes,
-            inbox=inbox,
-        )
-        try:
-            for event in run:
-                emit(event)
-                if isinstance(event, Preparing) and inbox.is_stopping:
-                    return None
-        except Exception as error:  # whatever went wrong, the best model so far is not lost
-            raise Interrupted(_model_so_far(run), error) from error
-        return run.model(with_state=True)
-
-    def _with_new_classes(self, labels: Sequence[NDArray[np.unsignedinteger]], emit: Emit) -> TrainedModel | None:
-        """The model to begin with, with outputs for painted classes that it does not know."""
-        model = self.weights_from
-        if model is None:
-            return None
-        painted = {int(i) for volume in labels for i in np.unique(volume) if i}
-        new = painted - set(model.label_ids)
-        if not new:
-            return model
-        from napari_unet3d.engine.classes import default_classes
-        from napari_unet3d.engine.new_classes import with_classes
-
-        ids = sorted({*model.label_ids, *new})
-        given = {entry.id: entry for entry in (*default_classes(ids), *model.classes, *self.classes)}
-        names = ", ".join(f"'{given[label_id].name}'" for label_id in sorted(new))
-        emit(Note(f"new to the model: {names}; what it has learnt is kept, and it gets an output for each"))
-        return with_classes(model, [given[label_id] for label_id in ids], self.config.random_state)
-
-    def _kept_model(self, emit: Emit) -> Path | None:
-        """The model file in the folder, which is made; None, with a note, where that cannot be."""
-        if self.kept is None:
-            return None
-        try:
-            folder = self.kept.get()
-            folder.make()
-            if self.resume is None:
-                folder.put_model_aside()
-        except UNet3dError as error:
-            emit(Note(f"the model is not saved automatically: {error}; training goes on", "warning"))
-            return None
-        return folder.model_path
-
-
-def _trained_on(labels: Sequence[NDArray[np.unsignedinteger]], classes: Sequence[ClassInfo]) -> TrainedOn:
-    from napari_unet3d.io.annotation_file import pack_annotation
-
-    packed = tuple(pack_annotation(volume, classes)[0] for volume in labels)
-    digest = hashlib.sha256()
-    for content in packed:  # the runs alone, for an archive also holds the time of its making
-        with np.load(io.BytesIO(content)) as runs:
-            digest.update(runs["ids"].tobytes() + runs["lengths"].tobytes())
-    return TrainedOn(packed, digest.hexdigest())
-
-
-def _model_so_far(run: TrainingRun) -> TrainedModel | None:
-    try:
-        return run.model()
-    except UNet3dError:
-        return None
 
 
 @dataclass(frozen=True, eq=False)

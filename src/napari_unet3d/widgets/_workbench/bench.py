@@ -16,20 +16,17 @@ from napari_unet3d.engine.classes import COLOURS, ClassInfo, default_classes
 from napari_unet3d.engine.errors import DataError, UNet3dError
 from napari_unet3d.widgets._layers.annotation import (
     annotation_problem,
-    complete_slice,
-    copy_slice,
     is_own,
     new_annotation,
-    spatial_view,
 )
 from napari_unet3d.widgets._layers.classes import apply_classes, classes_of
 from napari_unet3d.widgets._layers.held_out import HeldOutMarks, plane_box
 from napari_unet3d.widgets._layers.image import ImageChoice, choose_image
 from napari_unet3d.widgets._layers.prediction import add_prediction, refresh, show_plane
 from napari_unet3d.widgets._layers.strokes import Change, StrokeWatch
-from napari_unet3d.widgets._layers.view import Plane, visible_plane
+from napari_unet3d.widgets._layers.view import Plane
 from napari_unet3d.widgets._preferences import follow_device, preferences
-from napari_unet3d.widgets._session import Curves, Phase, Point, Session, session_of
+from napari_unet3d.widgets._session import Session, session_of
 from napari_unet3d.widgets._shortcuts import bind_shortcuts
 from napari_unet3d.widgets._workbench.annotation_check import AnnotationCheck
 from napari_unet3d.widgets._workbench.applying import PredictionRunner
@@ -37,17 +34,17 @@ from napari_unet3d.widgets._workbench.cleaning import Cleaning
 from napari_unet3d.widgets._workbench.distilling import Distilling
 from napari_unet3d.widgets._workbench.file_scale import FileScale
 from napari_unet3d.widgets._workbench.guide import Guide
-from napari_unet3d.widgets._workbench.keeping import Keeper, take_network
-from napari_unet3d.widgets._workbench.labels_source import LabelsSource
+from napari_unet3d.widgets._workbench.keeping import Keeper
 from napari_unet3d.widgets._workbench.measuring import Measuring
+from napari_unet3d.widgets._workbench.model_files import ModelFiles
 from napari_unet3d.widgets._workbench.repeating import Repeating
+from napari_unet3d.widgets._workbench.slice_painting import SlicePainting
 from napari_unet3d.widgets._workbench.suggesting import Suggesting
 from napari_unet3d.widgets._workbench.training import TrainingRunner
-from napari_unet3d.widgets._workers import Ended, Job, LabelExportTask, LoadTask, SaveTask, Work
+from napari_unet3d.widgets._workers import Job
 
 _PREVIEW: Final = "preview"
 _LOOK_MS: Final = 200
-_MODEL_FILES: Final = ".safetensors"
 
 
 class Workbench(QObject):
@@ -84,7 +81,6 @@ class Workbench(QObject):
         """The newest predicted labels layer, or None."""
         self.shows_preview = True
         """Whether the slice in view is predicted during training."""
-        self._jobs: list[Job] = []
         self.watch: StrokeWatch | None = None
         """What was painted so far; None without an annotation that fits the image."""
         self._painted: set[int] = set()
@@ -98,6 +94,8 @@ class Workbench(QObject):
         self.guide = Guide(self)
         self.training = TrainingRunner(self)
         self.repeating = Repeating(self)
+        self.files = ModelFiles(self)
+        self.slices = SlicePainting(self)
         self.applying = PredictionRunner(self)
         self.distilling = Distilling(self)
         self.suggesting = Suggesting(self)
@@ -327,50 +325,11 @@ class Workbench(QObject):
 
     def complete_slice(self) -> None:
         """Paint what is not annotated in the slice in view as background; one action for undo."""
-        image, plane = self.image, self._plane_to_paint()
-        if image is None or plane is None:
-            return
-        background = self.session.classes[0].id
-        count = complete_slice(
-            self.annotation,
-            image,
-            plane.axis,
-            plane.index,
-            plane.t,
-            background_id=background,
-            not_annotated=self.check.not_annotated,
-        )
-        self.session.tell(f"{count} voxels of the slice are background now" if count else "the slice is complete")
+        self.slices.complete()
 
     def copy_prediction(self) -> None:
         """Copy the predicted slice in view to where nothing is annotated; one action for undo."""
-        image, plane = self.image, self._plane_to_paint()
-        if image is None or plane is None:
-            return
-        source = self.prediction if self.prediction is not None else self.training.preview_layer
-        if source is None:
-            self.session.tell("there is no prediction yet: train or apply first", warning=True)
-            return
-        labels = spatial_view(source, image, plane.t).take(plane.index, axis=plane.axis)
-        count = copy_slice(
-            labels,
-            self.annotation,
-            image,
-            plane.axis,
-            plane.index,
-            plane.t,
-            not_annotated=self.check.not_annotated,
-        )
-        self.session.tell(f"{count} voxels copied; correct them with the brush")
-
-    def _plane_to_paint(self) -> Plane | None:
-        if self.image is None or self.annotation is None:
-            self.session.tell("make an annotation layer first", warning=True)
-            return None
-        plane = visible_plane(self.viewer, self.image)
-        if plane is None:
-            self.session.tell("no slice of the image is in view: switch to 2D and move the slider there", warning=True)
-        return plane
+        self.slices.copy_prediction()
 
     def time_in_view(self) -> int:
         """Time point that the slider stands at; 0 without time."""
@@ -417,15 +376,7 @@ class Workbench(QObject):
 
     def load_model(self, path: Path) -> None:
         """Read a model file: its settings, classes and curves come back too."""
-        self.session.tell(f"reading {path.name}")
-        self._start(LoadTask(path), lambda model: self._use(model, path))
-
-    def _use(self, model: Any, path: Path) -> None:
-        if self.session.phase is not Phase.IDLE:
-            self.session.tell("training is running: stop it before loading a model", warning=True)
-            return
-        self.use_model(model, path.name)
-        self.session.tell(f"{path.name} is ready to apply or to train further")
+        self.files.load(path)
 
     def use_model(self, model: Any, origin: str, *, is_of_this_image: bool = False) -> None:
         """Take a model with its settings, classes and curves.
@@ -439,61 +390,15 @@ class Workbench(QObject):
         is_of_this_image
             It was trained on the chosen image and its annotation, so an interrupted training can go on.
         """
-        session = self.session
-        session.model, session.model_origin = model, origin
-        self.training.follow_model(is_of_this_image=is_of_this_image)
-        session.train_config = model.recipe.train.updated(device=session.train_config.device)
-        take_network(session, model.recipe.network)
-        self.set_classes(model.classes)
-        session.curves = Curves(
-            [(record.step, record.seconds, record.loss) for record in model.history.steps],
-            [
-                Point(
-                    record.step,
-                    record.seconds,
-                    float("nan") if record.mean_iou is None else record.mean_iou,
-                    {
-                        entry.id: float("nan") if iou is None else iou
-                        for entry, iou in zip(model.classes, record.iou, strict=True)
-                    },
-                )
-                for record in model.history.validations
-            ],
-        )
-        session.curves_version += 1
+        self.files.use(model, origin, is_of_this_image=is_of_this_image)
 
     def save_model(self, path: Path) -> None:
         """Write the present model."""
-        if self.session.model is None:
-            self.session.tell("there is no model yet: train one first", warning=True)
-            return
-        path = path if path.suffix == _MODEL_FILES else path.with_name(path.name + _MODEL_FILES)
-        self._start(SaveTask(self.session.model, path), lambda done: self.session.tell(f"saved {done}"))
+        self.files.save(path)
 
     def export_labels(self, layer: Any, path: Path, *, background_as_zero: bool) -> None:
         """Write a labels layer, all time points, in the place and with the class names that it has."""
-        try:
-            source = LabelsSource.of(layer)
-        except UNet3dError as error:
-            self.session.tell(str(error), warning=True)
-            return
-        names = dict(source.names) or {entry.id: entry.name for entry in self.session.classes}
-        task = LabelExportTask(source.array, source.volume, names, path, background_as_zero, source.time)
-        self._start(task, lambda done: self.session.tell(f"saved {done}"))
-
-    def _start(self, work: Work, use: Any) -> None:
-        job = Job(work, self)
-        self._jobs.append(job)
-
-        def on_ended(ended: Ended) -> None:
-            self._jobs.remove(job)
-            if ended.error:
-                self.session.tell(ended.error, warning=True)
-            else:
-                use(ended.result)
-
-        job.ended.connect(on_ended)
-        job.start()
+        self.files.export_labels(layer, path, background_as_zero=background_as_zero)
 
 
 def _is_on(change: Change, plane: Plane) -> bool:

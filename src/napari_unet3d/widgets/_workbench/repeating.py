@@ -14,8 +14,9 @@ from napari_unet3d.engine.recipe_text import dump_yaml
 from napari_unet3d.engine.volume import Volume
 from napari_unet3d.widgets._network_choice import recipe_text
 from napari_unet3d.widgets._repeating import AnnotatedImage, CommandTask, RecipeTask
+from napari_unet3d.widgets._training_task import TrainedOn
 from napari_unet3d.widgets._workbench.keeping import settings_text
-from napari_unet3d.widgets._workers import Ended, Job, TrainedOn, Work
+from napari_unet3d.widgets._workers import Ended, Job, Work
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench

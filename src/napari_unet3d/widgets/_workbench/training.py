@@ -33,6 +33,7 @@ from napari_unet3d.widgets._layers.strokes import Change
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
 from napari_unet3d.widgets._preferences import preferences
 from napari_unet3d.widgets._session import Curves, Phase, Point, Progress
+from napari_unet3d.widgets._training_task import TrainedOn, TrainingTask
 from napari_unet3d.widgets._workbench.continuing import (
     Continuation,
     continuation,
@@ -42,7 +43,7 @@ from napari_unet3d.widgets._workbench.continuing import (
 from napari_unet3d.widgets._workbench.repeating import Run
 from napari_unet3d.widgets._workbench.speed import measured_rate
 from napari_unet3d.widgets._workbench.times import clock_text
-from napari_unet3d.widgets._workers import Ended, Job, TrainedOn, TrainingTask
+from napari_unet3d.widgets._workers import Ended, Job
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
@@ -273,7 +274,7 @@ class TrainingRunner(QObject):
             self._run.annotation = event
 
     def _on_started(self, event: Started) -> None:
-        threads = f", {event.threads} threads" if event.device == "cpu" else ""
+        threads = f", {event.threads} thread{'s' * (event.threads != 1)}" if event.device == "cpu" else ""
         self._session.device = f"{event.device}{threads}, {event.precision}: {event.device_reason}"
 
     def _on_preparing(self, event: Preparing) -> None:
