@@ -79,7 +79,7 @@ def test_missing_mps_is_refused(machine: pytest.MonkeyPatch) -> None:
         choose_device("mps")
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:x", "cuda:-1", "meta", "xpu", "cuda:0,cuda:1", "c\nd"])
+@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:x", "cuda:-1", "meta", "xpu", "c\nd"])
 def test_unknown_devices_are_refused(machine: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(DeviceError, match=r"unknown device .* give auto, cpu, cuda, cuda:N or mps") as caught:
         choose_device(name)
@@ -185,6 +185,11 @@ def test_devices_that_do_not_fit_the_processes(
 ) -> None:
     with pytest.raises(DeviceError, match=re.escape(message)):
         choose_devices(name, processes)
+
+
+@pytest.mark.parametrize(("name", "first"), [("cuda:all", "cuda:0"), ("cuda:1,cuda:0", "cuda:1")])
+def test_work_for_one_device_takes_the_first(two_gpus: pytest.MonkeyPatch, name: str, first: str) -> None:
+    assert choose_device(name) == (torch.device(first), f"the first of {name}: this work takes one")
 
 
 def test_all_gpus_where_there_is_none(machine: pytest.MonkeyPatch) -> None:

@@ -49,3 +49,21 @@ def test_a_device_is_chosen_by_hand_only(qtbot: Any, settings: RunSettings) -> N
     with qtbot.waitSignal(settings.device_chosen) as emitted:
         settings.device.textActivated.emit("cpu")
     assert emitted.args == ["cpu"]
+
+
+def test_processes_are_shown_and_chosen(qtbot: Any) -> None:
+    widget = RunSettings(is_shareable=True)
+    qtbot.addWidget(widget)
+    with qtbot.assertNotEmitted(widget.changed):
+        widget.show_config(TrainConfig(processes=3, device="cuda:all"))
+    assert widget.processes.value() == 3
+    assert widget.device.count() == 5  # cuda:all is one of them
+    with qtbot.waitSignal(widget.changed) as emitted:
+        widget.processes.setValue(0)
+    assert emitted.args == [{"processes": None}]
+    assert widget.processes.text() == "one for each device"
+
+
+def test_work_of_one_process_offers_no_others(settings: RunSettings) -> None:
+    assert settings.device.findText("cuda:all") < 0
+    assert settings.processes.parent() is None

@@ -17,6 +17,9 @@ Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+_ALL_GPUS: Final = "cuda:all"
+
+
 class DeviceChoice(NamedTuple):
     """A device and, in a few words, why it was taken."""
 
@@ -25,13 +28,15 @@ class DeviceChoice(NamedTuple):
 
 
 def choose_device(name: str = "auto") -> DeviceChoice:
-    """The device called `name`; ``auto`` takes CUDA, then MPS, then the CPU.
+    """The device called `name`; ``auto`` takes CUDA, then MPS, then the CPU. Of several, the first.
 
     Raises
     ------
     DeviceError
         If the device is unknown or this machine or this PyTorch has none of it.
     """
+    if name == _ALL_GPUS or "," in name:
+        return DeviceChoice(choose_devices(name)[0].device, f"the first of {name}: this work takes one")
     if name == "auto":
         if torch.cuda.is_available():
             return DeviceChoice(torch.device("cuda"), f"GPU found: {torch.cuda.get_device_name()}")
@@ -72,7 +77,7 @@ def choose_devices(name: str = "auto", processes: int | None = None) -> list[Dev
         If a device is unknown or missing, is named twice, or there are not as many devices as processes.
     """
     names = [part.strip() for part in name.split(",")]
-    if name == "cuda:all":
+    if name == _ALL_GPUS:
         choose_device("cuda")
         names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if len(names) == 1 and processes is not None and processes > 1:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
@@ -22,6 +20,7 @@ from napari_unet3d.widgets._dock import Dock, button, first_layer, layer_box, se
 from napari_unet3d.widgets._help import TRAIN_HELP, Help
 from napari_unet3d.widgets._image_chooser import ImageChooser
 from napari_unet3d.widgets._legend import Legend
+from napari_unet3d.widgets._model_buttons import ModelButtons
 from napari_unet3d.widgets._next_slices import NextSlices
 from napari_unet3d.widgets._not_annotated import NotAnnotatedQuestion
 from napari_unet3d.widgets._offer import Offer
@@ -32,13 +31,12 @@ from napari_unet3d.widgets._section import Section
 from napari_unet3d.widgets._session import Phase
 from napari_unet3d.widgets._shortcuts import with_key
 from napari_unet3d.widgets._theme import ThemeColours
+from napari_unet3d.widgets._voxel_line import VoxelLine
 from napari_unet3d.widgets._workbench.bench import workbench_of
 
 if TYPE_CHECKING:
     import napari
 
-_MODEL_FILTER: Final = "Models (*.safetensors)"
-_RECIPE_FILTER: Final = "Recipes (*.yaml *.yml)"
 _MOST_ADVICE: Final = 2
 """Sentences of the guide that are shown at a time."""
 
@@ -74,15 +72,9 @@ class TrainDock(Dock):
         self._pickers = [self.annotation_box]
         layers = QFormLayout()
         bench = self._bench
-        self.voxel_size = wrapped(QLabel())
-        self.scale_button = button(
-            "Set it on the layer",
-            "Show the image, and what lies over it, in the voxel size that its file tells",
-            bench.file_scale.set_on_layers,
-        )
+        self.voxel_line = VoxelLine(bench)
         self.column.addWidget(self.chooser)
-        self.column.addWidget(self.voxel_size)
-        self.column.addWidget(self.scale_button)
+        self.column.addWidget(self.voxel_line)
         layers.addRow("Annotation", self.annotation_box.native)
         self.column.addLayout(layers)
         self.question = NotAnnotatedQuestion(bench.check)
@@ -115,7 +107,7 @@ class TrainDock(Dock):
         )
         self._add_row(self.complete_button, self.copy_button)
 
-        self.run_settings = RunSettings()
+        self.run_settings = RunSettings(is_shareable=True)
         self.minutes, self.until_better = self.run_settings.minutes, self.run_settings.until_better
         self.column.addWidget(self.run_settings)
         runner = bench.training
@@ -144,23 +136,9 @@ class TrainDock(Dock):
         self.column.addWidget(self.plot)
         self.next_slices = NextSlices(bench.suggesting)
         self.column.addWidget(Section("Where to paint next", self.next_slices))
-        self.load_button = button(
-            "Load model...", "Read a model file, to apply it or to train it further", self._on_load
-        )
-        self.save_button = button("Save model...", "Write the model with its recipe, classes and curves", self._on_save)
-        self._add_row(self.load_button, self.save_button)
-        self.recipe_button = button(
-            "Save recipe...",
-            "Write the settings of the model and the record of its run, or the present settings, for train --config",
-            self._on_save_recipe,
-        )
-        self.command_button = button(
-            "Copy as command line",
-            "Put the command that trains the same model, or with the same settings, onto the clipboard; the files it "
-            "needs are written into the autosave folder",
-            bench.repeating.copy_command,
-        )
-        self._add_row(self.recipe_button, self.command_button)
+        self.files = ModelButtons(bench)
+        self.load_button, self.save_button = self.files.load, self.files.save
+        self.column.addWidget(self.files)
 
     def _add_row(self, *widgets: QWidget) -> None:
         row = QHBoxLayout()
@@ -190,7 +168,7 @@ class TrainDock(Dock):
         self.follow(events.curves_version, self._show_curves)
         self.follow(events.device, self._show_device)
         self.follow(events.kept, self._show_kept)
-        self.follow(events.voxel_size, self._show_voxel_size)
+        self.follow(events.voxel_size, self.voxel_line.refresh)
         bench.layers_changed.connect(self._show_layers)
         bench.painted.connect(self._show_buttons)
 
@@ -216,29 +194,13 @@ class TrainDock(Dock):
         else:
             runner.go_on()
 
-    def _on_load(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Load a model", "", _MODEL_FILTER)
-        if name:
-            self._bench.load_model(Path(name))
-
-    def _on_save(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self, "Save the model", "model.safetensors", _MODEL_FILTER)
-        if name:
-            self._bench.save_model(Path(name))
-
-    def _on_save_recipe(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self, "Save the recipe", "recipe.yaml", _RECIPE_FILTER)
-        if name:
-            self._bench.repeating.save_recipe(Path(name))
-
     # --- what the session shows ---------------------------------------------------------------------------
 
     def set_colours(self, colours: ThemeColours) -> None:
         """Follow the theme."""
         super().set_colours(colours)
         self.plot.set_colours(colours)
-        self.voxel_size.setStyleSheet(f"color: {colours.faint_text};")
-        for part in (self.legend, self.offer):
+        for part in (self.legend, self.offer, self.voxel_line):
             part.set_theme(colours)
         self.chooser.set_colours(colours)
         self.next_slices.set_colours(colours)
@@ -261,7 +223,7 @@ class TrainDock(Dock):
         self._show_buttons()
         self._show_device()
         self._show_kept()
-        self._show_voxel_size()
+        self.voxel_line.refresh()
 
     def _show_device(self, *_: Any) -> None:
         self.run_settings.show_reason(self._session.device)
@@ -270,26 +232,13 @@ class TrainDock(Dock):
         kept = self._session.kept
         self.offer.show_text(f"Painted slices of this image are kept: {kept}." if kept else "")
 
-    def _show_voxel_size(self, *_: Any) -> None:
-        image = self._bench.image
-        is_told = image is not None and image.told_size is not None and not image.has_voxel_size
-        self.scale_button.setVisible(is_told)
-        self.voxel_size.setVisible(image is not None)
-        if image is not None:
-            if is_told or image.has_voxel_size:
-                text = f"voxel {image.voxel_size}" + (", as its file tells" if is_told else "")
-            else:
-                text = "no voxel size: voxels count as cubes"
-            self.voxel_size.setText(text)
-            self.voxel_size.setToolTip("Edge lengths of a voxel, Z x Y x X")
-
     def _show_layers(self) -> None:
         bench, box = self._bench, self.annotation_box
         self.chooser.show_choice(bench.image_layers, bench.image_axes, bench.image, bench.image_problem)
         if bench.annotation is not None and bench.annotation in box.choices and box.value != bench.annotation:
             with box.changed.blocked():
                 box.value = bench.annotation
-        self._show_voxel_size()
+        self.voxel_line.refresh()
         self._show_buttons()
 
     def _show_classes(self, *_: Any) -> None:
@@ -330,11 +279,9 @@ class TrainDock(Dock):
         else:
             reason = problem or bench.training.continuing_problem()
         set_reason(self.continue_button, reason)
-        set_reason(self.save_button, "" if session.model else "there is no model yet")
-        set_reason(self.load_button, "stop the training first" if is_running else "")
-        set_reason(self.command_button, "stop the training first" if is_running else bench.repeating.problem())
         set_reason(self.new_button, "" if bench.image else bench.image_problem or "open an image first")
         set_reason(self.complete_button, self._painting_reason())
+        self.files.refresh()
         self._show_guide(problem)
         self._show_progress()
 

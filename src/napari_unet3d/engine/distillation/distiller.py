@@ -81,6 +81,10 @@ class Distiller(Trainer):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_teachers(teachers, volumes)
+        if config.processes not in (None, 1) or config.compile:
+            raise ConfigError(
+                "a distillation runs in one process, and not compiled; leave train.processes and train.compile away"
+            )
         self._teachers = tuple(teachers)
         self._distill = distill
         self._is_annotated = any(volume.labels.any() for volume in volumes)
