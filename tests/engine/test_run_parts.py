@@ -50,6 +50,15 @@ def test_equal_scores_are_no_improvement() -> None:
     assert (best.step, best.stale) == (2, 2)
 
 
+def test_later_weights_are_kept_that_are_as_good_within_the_noise() -> None:
+    best = BestModel()
+    kept = [best.consider(step, score, layer(step)) for step, score in enumerate([0.80, 0.79, 0.785, 0.775])]
+    assert kept == [True, True, True, False]  # .775 is compared with the highest, not with the last that was kept
+    assert (best.step, best.stale) == (2, 3)
+    assert best.weights is not None
+    assert best.weights["weight"].item() == 2.0
+
+
 @pytest.mark.parametrize("scores", [[], [math.nan], [0.3, 0.2]])
 def test_best_model_goes_on(scores: list[float]) -> None:
     best = BestModel()

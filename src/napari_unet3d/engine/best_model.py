@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
+NOISE: Final = 0.02
+"""Scores on a few slices that differ by less do not tell which weights are better elsewhere."""
+
 
 class BestModel:
-    """Keeps a copy of the weights with the highest score; of equal ones the latest.
+    """Keeps a copy of the latest weights whose score is the highest so far, within `NOISE`.
 
     A NaN score (no structure in what is held out) says nothing: it is lower than any other.
     """
@@ -24,15 +27,14 @@ class BestModel:
         self._score = -math.inf
 
     def consider(self, step: int, score: float, network: nn.Module) -> bool:
-        """Keep the network's weights if the score is the best so far; says whether it is."""
+        """Keep the network's weights if the score is as good as the best so far; says whether it is."""
         score = -math.inf if math.isnan(score) else score
-        if score < self._score:
-            self.stale += 1
-            return False
-        # an equal score may be an accident of few voxels, but no reason to go on for ever
         self.stale = 0 if score > self._score else self.stale + 1
+        if score < self._score - NOISE:
+            return False
+        # the more it has learnt the better, other things being equal
         self.weights = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
-        self.step, self._score = step, score
+        self.step, self._score = step, max(score, self._score)
         return True
 
     def to_state(self) -> dict[str, Any]:
