@@ -76,6 +76,9 @@ def predict(
         float | None, typer.Option("--overlap", help="Share of a tile that neighbours share and blend.")
     ] = None,
     flips: Annotated[bool, typer.Option("--flips", help="Average over mirrored tiles; takes longer.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: for large volumes on GPUs.")
+    ] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out images whose results are all there.")
     ] = False,
@@ -93,6 +96,7 @@ def predict(
     given = {
         "background_as_zero": background_as_zero,
         "flips": flips,
+        "compile": compiled,
         "memory": parse_memory(memory) if memory is not None else None,
         "tile": parse_triple(tile, "--tile") if tile is not None else None,
         "overlap": overlap,

@@ -653,6 +653,8 @@ class PredictConfig(Config):
     """auto, cpu, cuda, cuda:N or mps."""
     flips: bool = False
     """Average the predictions of mirrored tiles (eight times the work in three dimensions)."""
+    compile: bool = False
+    """Compile the network (torch.compile): takes a minute or more at first, for large volumes on GPUs."""
     background_as_zero: bool = False
     """Write 0 instead of the background's id (the lowest class)."""
 
