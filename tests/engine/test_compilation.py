@@ -1,14 +1,18 @@
-"""Training in compiled code. The compiler is pretended: the real one takes minutes."""
+"""Training and prediction in compiled code. The compiler is pretended: the real one takes minutes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from napari_unet3d.engine.config import PredictConfig
 from napari_unet3d.engine.networks.outputs import NetworkOutputs
+from napari_unet3d.engine.prediction_io import PredictionOutputs
+from napari_unet3d.engine.predictor import Predictor
 from napari_unet3d.engine.progress import Note
 
 Make = Callable[..., Any]
@@ -95,3 +99,31 @@ def test_an_error_of_interpreted_code_is_raised(make_trainer: Make, monkeypatch:
     monkeypatch.setattr("napari_unet3d.engine.learner.Learner._loss_of", broken)
     with pytest.raises(ValueError, match="a bug"):
         trained(make_trainer, compile=True)
+
+
+# --- prediction -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("compiler", "notes"), [(None, 0), (refuse, 1), (fail_forward, 1)])
+def test_prediction_is_the_same_with_and_without_a_compiler(
+    make_trainer: Make, make_volume: Make, monkeypatch: pytest.MonkeyPatch, compiler: Any, notes: int
+) -> None:
+    trainer = make_trainer(steps=1)
+    list(trainer.fit())
+    image = make_volume().image
+    labels = {}
+    calls = []
+
+    def pretend(function: Callable[..., Any]) -> Callable[..., Any]:
+        calls.append(1)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compiler or pretend)
+    for is_on in (False, True):
+        config = PredictConfig(device="cpu", precision="float32", compile=is_on, tile=(12, 20, 20))
+        labels[is_on] = np.zeros(image.shape, np.uint8)
+        events = list(Predictor(trainer.model(), config).run(image, PredictionOutputs(labels[is_on])))
+        told = [event.text for event in events if isinstance(event, Note)]
+        assert len(told) == notes * is_on
+    np.testing.assert_array_equal(labels[True], labels[False])
+    assert len(calls) == (compiler is None)

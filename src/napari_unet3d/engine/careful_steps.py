@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from napari_unet3d.engine import checkpoint
 from napari_unet3d.engine.bad_steps import BadSteps
+from napari_unet3d.engine.compilation import not_compiled_note, reason_in_short
 from napari_unet3d.engine.config import RunRecord
 from napari_unet3d.engine.device import Precision
 from napari_unet3d.engine.errors import DeviceError, TrainingError
@@ -17,8 +18,6 @@ from napari_unet3d.engine.learner import Learner, Outcome
 from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.parallel.group import ALONE, Group
 from napari_unet3d.engine.training_data import TrainingData
-
-_SHORT: Final = 120
 
 
 class Taken(NamedTuple):
@@ -100,7 +99,7 @@ class CarefulSteps:
         outcome, warnings = self._learn(rate), []
         if isinstance(outcome, NotCompiled):
             self._learner.stop_compiling()
-            warnings.append(f"the network could not be compiled ({outcome.reason}): going on without")
+            warnings.append(not_compiled_note(outcome.reason))
             self._rng.bit_generator.state = before
             outcome = self._learn(rate)
         if isinstance(outcome, Outcome):
@@ -119,7 +118,7 @@ class CarefulSteps:
             if is_out_of_memory(error):
                 return None
             if self._learner.is_compiled:
-                return NotCompiled(_in_short(error))
+                return NotCompiled(reason_in_short(error))
             raise
 
     # --- lack of memory -----------------------------------------------------------------------------------
@@ -196,11 +195,6 @@ class CarefulSteps:
         self._bad.restore(state["bad_steps"])
         if self._batch_size < self._group.size:
             self._change_batch_size(step, self._group.size)
-
-
-def _in_short(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:_SHORT]}" if lines else type(error).__name__
 
 
 def too_large(device: torch.device) -> DeviceError:

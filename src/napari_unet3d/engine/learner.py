@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet3d.engine import checkpoint
+from napari_unet3d.engine.compilation import interpret, is_compiled
 from napari_unet3d.engine.config import TrainConfig, UNet3PlusConfig
 from napari_unet3d.engine.device import Precision, autocast, memory_format
 from napari_unet3d.engine.losses import Loss, LossValue
@@ -104,7 +105,7 @@ class Learner:
         if not self.is_compiled:
             return self._learn(batch, rate, seed)
         with warnings.catch_warnings(action="ignore"):  # compilers warn of what users cannot change
-            if not self._forward.is_compiled:
+            if not is_compiled(self._forward):
                 self._forward.compile()
             return self._learn(batch, rate, seed)
 
@@ -158,7 +159,7 @@ class Learner:
     def stop_compiling(self) -> None:
         """Go on without compiled code."""
         self.is_compiled = False
-        self._forward.interpret()
+        interpret(self._forward)
 
     def fall_back(self) -> None:
         """Go on in float32 from the averaged weights: they are finite, what was learnt since may not be."""

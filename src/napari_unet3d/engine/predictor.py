@@ -87,7 +87,9 @@ class Predictor:
             # torch's stub lacks this overload
             network.to(memory_format=memory_format(model.recipe.network.dimensions))  # type: ignore[call-overload]
         axes = range(3 - model.spatial_dims, 3) if self._config.flips else ()
-        self._network = TileNetwork(network, self._device, precision, tuple(axes), model.recipe.network.head)
+        self._network = TileNetwork(
+            network, self._device, precision, tuple(axes), model.recipe.network.head, self._config.compile
+        )
 
     def run(
         self,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_unet3d.engine.compilation import interpret, is_compiled, not_compiled_note, reason_in_short
 from napari_unet3d.engine.device import Precision, autocast
 from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.heads import Head, class_logits, class_probabilities, with_background
@@ -26,6 +28,8 @@ class TileNetwork:
         Spatial axes (0 = Z) to mirror; the probabilities of all mirrored versions are averaged.
     head
         What the channels of the output mean.
+    compiled
+        Whether to compile the network first; where that fails it goes on interpreted, with a note.
     """
 
     def __init__(
@@ -35,9 +39,11 @@ class TileNetwork:
         precision: Precision,
         flip_axes: tuple[int, ...] = (),
         head: Head = "softmax",
+        compiled: bool = False,
     ) -> None:
         self.precision = precision
         self._network = network
+        self._is_compiled = compiled
         self._device = device
         self._head = head
         self._flips = [
@@ -94,10 +100,28 @@ class TileNetwork:
         if self._device.type != "mps":
             image = image.contiguous(memory_format=torch.channels_last_3d)
         with autocast(self._device, precision):
-            output: Tensor = self._network(image)
+            output = self._compiled_output(image) if self._is_compiled else self._output(image)
         if flipped:
             output = output.flip(flipped)
         return class_logits(output[0, :, *crop], self._head)
+
+    def _output(self, image: Tensor) -> Tensor:
+        output: Tensor = self._network(image)
+        return output
+
+    def _compiled_output(self, image: Tensor) -> Tensor:
+        with warnings.catch_warnings(action="ignore"):  # compilers warn of what users cannot change
+            try:
+                if not is_compiled(self._network):
+                    self._network.compile()
+                return self._output(image)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                self._note = Note(not_compiled_note(reason_in_short(error)), "warning")
+        self._is_compiled = False
+        interpret(self._network)
+        return self._output(image)
 
 
 def _is_finite(values: Tensor) -> bool:

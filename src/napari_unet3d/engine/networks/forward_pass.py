@@ -21,12 +21,3 @@ class ForwardPass(nn.Module):
 
     def forward(self, values: Tensor) -> NetworkOutputs:
         return self.network.all_outputs_of(values)
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether `compile` was called, and `interpret` not since."""
-        return self._compiled_call_impl is not None
-
-    def interpret(self) -> None:
-        """Go on without the compiled code."""
-        self._compiled_call_impl = None
