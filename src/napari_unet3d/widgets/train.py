@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.widgets._class_table import ClassTable
 from napari_unet3d.widgets._dock import Dock, button, first_layer, layer_box, set_reason
+from napari_unet3d.widgets._further_volumes import FurtherVolumesList
 from napari_unet3d.widgets._help import TRAIN_HELP, Help
 from napari_unet3d.widgets._image_chooser import ImageChooser
 from napari_unet3d.widgets._legend import Legend
@@ -107,6 +108,9 @@ class TrainDock(Dock):
         )
         self._add_row(self.complete_button, self.copy_button)
 
+        self.further = FurtherVolumesList(bench.further)
+        self._pickers += self.further.pickers
+        self.column.addWidget(Section("Further volumes", self.further))
         self.run_settings = RunSettings(is_shareable=True)
         self.minutes, self.until_better = self.run_settings.minutes, self.run_settings.until_better
         self.column.addWidget(self.run_settings)
@@ -158,6 +162,7 @@ class TrainDock(Dock):
         self.offer.accepted.connect(bench.keeping.restore)
         self.offer.declined.connect(bench.keeping.dismiss)
         bench.guide.changed.connect(self._show_buttons)
+        bench.further.changed.connect(self._show_buttons)
         self.preview.toggled.connect(self._on_preview)
         for signal in (events.phase, events.model, events.is_applying):
             self.follow(signal, self._show_buttons)
@@ -200,6 +205,7 @@ class TrainDock(Dock):
         """Follow the theme."""
         super().set_colours(colours)
         self.plot.set_colours(colours)
+        self.further.set_colours(colours)
         for part in (self.legend, self.offer, self.voxel_line):
             part.set_theme(colours)
         self.chooser.set_colours(colours)

@@ -42,10 +42,10 @@ def test_training_and_export_get_it_and_the_layer_stays_as_it_is(opened: Workben
 def test_it_is_set_on_the_layers_when_the_user_says_so(qtbot: Any, opened: Workbench) -> None:
     dock = TrainDock(opened.viewer)
     qtbot.addWidget(dock)
-    assert not dock.scale_button.isHidden()
-    assert dock.voxel_size.text() == "voxel 0.2 x 0.1 x 0.1 um, as its file tells"
+    assert not dock.voxel_line.button.isHidden()
+    assert dock.voxel_line.text.text() == "voxel 0.2 x 0.1 x 0.1 um, as its file tells"
     opened.new_annotation()
-    dock.scale_button.click()
+    dock.voxel_line.button.click()
     image = opened.image
     assert image is not None
     for layer in (image.layer, opened.annotation):
@@ -53,8 +53,8 @@ def test_it_is_set_on_the_layers_when_the_user_says_so(qtbot: Any, opened: Workb
         assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
     assert image.has_voxel_size
     assert opened.session.voxel_size == VoxelSize(0.2, 0.1, 0.1, "um")
-    assert dock.scale_button.isHidden()
-    assert dock.voxel_size.text() == "voxel 0.2 x 0.1 x 0.1 um"
+    assert dock.voxel_line.button.isHidden()
+    assert dock.voxel_line.text.text() == "voxel 0.2 x 0.1 x 0.1 um"
     assert opened.annotation is not None
 
 

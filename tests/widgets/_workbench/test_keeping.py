@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,17 @@ def test_strokes_at_several_time_points_come_back(
     bench.keeping.restore()
     qtbot.waitUntil(lambda: bench.annotation is not None, timeout=TIMEOUT)
     np.testing.assert_array_equal(bench.annotation.data, painted)
+
+
+def test_the_last_stroke_and_the_model_survive_a_window_that_is_closed(tmp_path: Path) -> None:
+    program = [sys.executable, str(Path(__file__).with_name("closed_in_the_middle.py")), str(tmp_path / "kept")]
+    ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    folder = only(tmp_path / "kept")
+    labels = folder.load_annotation().labels
+    assert sorted(np.flatnonzero(labels.any(axis=(1, 2)))) == [5, 9, 15]
+    model = load_model(folder.model_path)
+    assert model.recipe.record is not None
+    assert model.recipe.record.steps >= 2
+    assert model.state is not None

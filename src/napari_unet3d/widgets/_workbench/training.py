@@ -110,7 +110,8 @@ class TrainingRunner(QObject):
             return bench.image_problem or "open an image first"
         if bench.annotation is None:
             return "make an annotation layer and paint a few slices first"
-        return annotation_problem(bench.annotation, bench.image) or bench.check.problem() or bench.painting_problem()
+        problem = annotation_problem(bench.annotation, bench.image) or bench.check.problem() or bench.further.problem()
+        return problem or bench.painting_problem()
 
     def start(self) -> None:
         """Train a new network on what is painted now and will be painted."""
@@ -119,12 +120,14 @@ class TrainingRunner(QObject):
     def go_on(self) -> None:
         """Train the present model further for the chosen budget, on what is painted now and will be painted."""
         model, bench = self._session.model, self._bench
+        if bench.watch is not None:
+            bench.look_for_strokes()
         problem = continuing_problem(model, bench.image)
         if problem or model is None:
             self._session.tell(problem, warning=True)
             return
         times = bench.watch.annotated_time_points if bench.watch is not None else ()
-        is_same_run = bench.image is not None and self._trained_on == (*bench.image.key, *times)
+        is_same_run = bench.image is not None and self._trained_on == (*bench.image.key, *times, *bench.further.key)
         how = continuation(model, self._session.train_config, bench.painted_ids, is_same_run=is_same_run)
         self._begin(how)
 
@@ -173,6 +176,8 @@ class TrainingRunner(QObject):
 
     def _begin(self, how: Continuation | None = None) -> None:
         session, bench = self._session, self._bench
+        if bench.watch is not None:
+            bench.look_for_strokes()
         problem = self.problem()
         if problem:
             session.tell(problem, warning=True)
@@ -180,10 +185,10 @@ class TrainingRunner(QObject):
         image = bench.image
         assert image is not None  # problem() looked
         try:
-            bench.look_for_strokes()
             watch = bench.strokes()
             self._times = watch.annotated_time_points
             volumes = tuple((image.volume(t), watch.handed_out(t)) for t in self._times)
+            further = tuple(entry.pair() for entry in bench.further.entries)
         except UNet3dError as error:
             session.tell(str(error), warning=True)
             return
@@ -196,7 +201,7 @@ class TrainingRunner(QObject):
         session.training_progress = Progress(None, "loading PyTorch and reading the image")
         session.tell("")
         work = TrainingTask(
-            volumes,
+            (*volumes, *further),
             session.network_preset,
             session.network_settings,
             how.config,
@@ -204,11 +209,14 @@ class TrainingRunner(QObject):
             resume=how.resume,
             weights_from=how.weights_from,
             kept=bench.keeping.folder,
+            measured=bench.further.measured_count,
         )
-        images = tuple((volume, image.source_path if image.time_points == 1 else None) for volume, _ in volumes)
+        images = [(volume, image.source_path if image.time_points == 1 else None) for volume, _ in volumes]
+        paths = [entry.image.source_path for entry in bench.further.entries]
+        images += [(volume, path) for (volume, _), path in zip(further, paths, strict=True)]
         is_resumed = how.resume is not None
-        self._run = Run(images, is_resumed, self.last_run if is_resumed else None, how.weights_from is not None)
-        self._key = (*image.key, *self._times)
+        self._run = Run(tuple(images), is_resumed, self.last_run if is_resumed else None, how.weights_from is not None)
+        self._key = (*image.key, *self._times, *bench.further.key)
         started_from = how.resume or how.weights_from
         self._known_ids = bench.painted_ids | set(started_from.label_ids if started_from else ())
         self._moments = []
@@ -282,7 +290,8 @@ class TrainingRunner(QObject):
 
     def _on_held_out(self, event: HeldOut) -> None:
         self._session.held_out = event.slices
-        self._bench.show_held_out([Plane(axis, index, self._times[volume]) for volume, axis, index in event.slices])
+        here = [place for place in event.slices if place[0] < len(self._times)]  # the others lie in further volumes
+        self._bench.show_held_out([Plane(axis, index, self._times[volume]) for volume, axis, index in here])
 
     def _on_note(self, event: Note) -> None:
         self._session.tell(event.text, warning=event.level == "warning")
