@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from napari_unet3d.engine.augment.mirror import mirrored
 from napari_unet3d.engine.augment.resample import sample
 from napari_unet3d.engine.augment.warp import Warp, draw_warp
 from napari_unet3d.engine.config import AugmentConfig
+from napari_unet3d.engine.mirror import mirrored
 
 ALWAYS = AugmentConfig(probability=1.0, deformation_grid=8, deformation=2)
 CUBE = (1.0, 1.0, 1.0)

@@ -15,7 +15,7 @@ from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.tile_planning import LARGEST_TILE, plan_tile
-from napari_unet3d.engine.tiling import Footprint, TileGrid, mirrored, whole
+from napari_unet3d.engine.tiling import Footprint, TileGrid, mirrored_read, whole
 
 POINTWISE = Footprint(stride=(1, 1, 1), full_halo=(0, 0, 0), shrink=(0, 0, 0), smallest=(1, 1, 1))
 SMALL_UNET = Footprint(stride=(4, 4, 4), full_halo=(9, 9, 9), shrink=(0, 0, 0), smallest=(4, 4, 4))
@@ -164,13 +164,13 @@ def test_a_halo_that_leaves_nothing_is_refused() -> None:
 )
 def test_mirroring_is_that_of_numpy(size: int, before: int, after: int) -> None:
     line = np.arange(size)
-    box, (_, _, x) = mirrored((slice(0, 1), slice(0, 1), slice(-before, size + after)), (1, 1, size))
+    box, (_, _, x) = mirrored_read((slice(0, 1), slice(0, 1), slice(-before, size + after)), (1, 1, size))
     padded = np.pad(line, (before, after), mode="reflect" if size > 1 else "edge")
     assert np.array_equal(line[box[2]][x], padded)
 
 
 def test_mirroring_reads_no_more_than_is_needed() -> None:
-    box, (z, _, _) = mirrored((slice(-3, 5), slice(2, 4), slice(0, 1)), (100, 100, 1))
+    box, (z, _, _) = mirrored_read((slice(-3, 5), slice(2, 4), slice(0, 1)), (100, 100, 1))
     assert box == (slice(0, 5), slice(2, 4), slice(0, 1))
     assert z.tolist() == [3, 2, 1, 0, 1, 2, 3, 4]
 

@@ -24,7 +24,6 @@ from napari_unet3d.exports.bioimageio import PackageDescription
 from napari_unet3d.exports.cover import cover_png
 from napari_unet3d.exports.documentation import documentation
 
-
 pytestmark = pytest.mark.usefixtures("traced_once")
 
 

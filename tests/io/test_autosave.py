@@ -269,7 +269,7 @@ def test_full_disk_leaves_the_good_version(tmp_path: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(FileError, match="no space left" if code != errno.EIO else "cannot be written"):
+        with pytest.raises(FileError, match="cannot be written"):
             saved.save_annotation(STROKES * 0, CLASSES)
     assert files(tmp_path) == before
     np.testing.assert_array_equal(saved.load_annotation().labels, STROKES)

@@ -45,7 +45,9 @@ class Job:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model, or an exported .onnx or .zip.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A trained model, or an exported .onnx, .pt2 or .zip.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One or more images, or folders of images.")],
     out: Annotated[
         Path,
@@ -243,7 +245,7 @@ def plan(images: Sequence[Path], targets: Mapping[str, Path], *, is_batch: bool 
 
 
 def _name_for(image: Path, kind: str) -> str:
-    from napari_unet3d.io._paths import file_format, file_suffix
+    from napari_unet3d.io.files import file_format, file_suffix
 
     # an image may be a folder inside an OME-Zarr
     named = next((path for path in (image, *image.parents) if file_suffix(path)), image)

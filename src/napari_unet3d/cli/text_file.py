@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from napari_unet3d.engine.atomic_file import write_atomically
 from napari_unet3d.engine.errors import FileError
 
 
@@ -28,39 +28,9 @@ def check_text_output(path: Path, inputs: Iterable[Path] = ()) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise FileError(f"{path} cannot be written ({error.strerror}); free some space or write elsewhere") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, atomically: an older file stays until the new one is complete.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written, for example because the disk is full.
-    """
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise _refusal(path, error) from None
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
-
-
-def _refusal(path: Path, error: OSError) -> FileError:
-    return FileError(f"{path} cannot be written ({error.strerror}); free some space or write elsewhere")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Write UTF-8 text; see `write_atomically`."""
+    write_atomically(path, text.encode())

@@ -50,7 +50,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise FileError(f"cannot write {path}: {reason}; free some space or give another --out") from None
+        raise FileError(f"{path} cannot be written ({reason}); free some space or write elsewhere") from None
     finally:
         if temporary is not None:
             with suppress(OSError):  # gone where it became the file

@@ -82,7 +82,26 @@ def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str) 
     if not path:
         return message
     given = problem.get("input")
+    if problem["type"] in ("missing", "too_long", "tuple_type") and isinstance(given, Sequence | int | float):
+        if problem["type"] == "missing":
+            where = where.rpartition(".")[0]
+        message = _needed_entries(error, problem, given)
     return f"{where} = {given!r}: {message[0].lower()}{message[1:]}"
+
+
+def _needed_entries(error: ValidationError, problem: Any, given: Any) -> str:
+    """What a field with a list of values wants, in place of one with too few, too many or none."""
+    field = problem["loc"][0]
+    word = next(
+        (p["ctx"]["expected"] for p in error.errors() if p["type"] == "literal_error" and p["loc"][0] == field), ""
+    )
+    otherwise = f", or {word}" if word else ""
+    if problem["type"] == "tuple_type":
+        return f"give a list, such as [1, 2, 3]{otherwise}"
+    missing = sum(p["type"] == "missing" and p["loc"][:-1] == problem["loc"][:-1] for p in error.errors())
+    needed = len(given) + missing if missing else problem["ctx"]["max_length"]
+    axes = " (Z Y X)" if needed == 3 else ""
+    return f"give {needed} values{axes}, not {len(given)}{otherwise}"
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> Sequence[str]:

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from napari_unet3d.engine.config import NetworkConfig, Triple
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
+from napari_unet3d.engine.mirror import mirrored
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.tile_axis import TileAxis, TileSpan, round_up
 
@@ -227,7 +228,7 @@ def _tile(z: TileSpan, y: TileSpan, x: TileSpan) -> Tile:
     )
 
 
-def mirrored(read: Sequence[slice], shape: Triple) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
+def mirrored_read(read: Sequence[slice], shape: Triple) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
     """What of a volume must be read to fill a box that may reach outside of it.
 
     Parameters
@@ -247,9 +248,7 @@ def mirrored(read: Sequence[slice], shape: Triple) -> tuple[Box, tuple[NDArray[n
     """
     insides, indices = [], []
     for part, size in zip(read, shape, strict=True):
-        period = max(1, 2 * (size - 1))
-        place = np.arange(part.start, part.stop) % period
-        place = np.minimum(place, period - place) if size > 1 else np.zeros_like(place)
+        place = mirrored(np.arange(part.start, part.stop), size)
         low = int(place.min())
         insides.append(slice(low, int(place.max()) + 1))
         indices.append(place - low)

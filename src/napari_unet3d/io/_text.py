@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from napari_unet3d.engine.atomic_file import write_atomically
 from napari_unet3d.engine.errors import FileError
-from napari_unet3d.io._guard import writing
-from napari_unet3d.io._paths import move_into_place, remove, temporary_beside
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -28,15 +27,5 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
         raise FileError(f"the folder {path.parent} does not exist; make it first, or write {path.name} elsewhere")
     if path.is_dir():
         raise FileError(f"{path} is a folder; give the name of a file")
-    temporary = temporary_beside(path, path.suffix)
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # else a crash of the machine could leave an empty file under the name
-            move_into_place(temporary, path)
-        except BaseException:
-            remove(temporary)
-            raise
+    write_atomically(path, content)
     return path

@@ -15,7 +15,7 @@ from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import DataError, FileError
 from napari_unet3d.engine.volume import Volume, checked_labels
 from napari_unet3d.io._guard import check_complete, quiet, reading
-from napari_unet3d.io._paths import check_output, file_format, is_supported_output
+from napari_unet3d.io._paths import check_output, file_format, file_suffix, is_supported_output
 from napari_unet3d.io._stored import StoredArray, TimeAxis, same_size, stretched
 from napari_unet3d.io.nifti import read_nifti
 from napari_unet3d.io.npy import read_npy
@@ -26,6 +26,8 @@ from napari_unet3d.io.tiff import read_tiff
 __all__ = [
     "OutputWriter",
     "check_output",
+    "file_format",
+    "file_suffix",
     "is_supported_output",
     "open_output",
     "read_labels",

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet3d.engine.augment.mirror import mirrored
 from napari_unet3d.engine.augment.separable import along_axes
 from napari_unet3d.engine.config import AugmentConfig
+from napari_unet3d.engine.mirror import mirrored
 
 
 def augment_grey(

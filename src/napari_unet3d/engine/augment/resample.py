@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from napari_unet3d.engine.augment.mirror import mirrored
 from napari_unet3d.engine.augment.warp import Warp
+from napari_unet3d.engine.mirror import mirrored
 from napari_unet3d.engine.volume import NOT_ANNOTATED
 
 

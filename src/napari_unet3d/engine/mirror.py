@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from numpy import int64
 from numpy.typing import NDArray
-from torch import Tensor
 
-PositionsT = TypeVar("PositionsT", NDArray[int64], Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PositionsT = TypeVar("PositionsT", NDArray[int64], "Tensor")
 
 
 def mirrored(positions: PositionsT, length: int) -> PositionsT:
