@@ -55,6 +55,8 @@ class TrainingTask:
         A model whose weights to begin with.
     kept
         Folder for the model file where `out` is not given; None: nowhere.
+    measured
+        How many of the volumes, the last ones, are measured on, not trained on.
     """
 
     volumes: tuple[tuple[Volume, NDArray[np.unsignedinteger]], ...]
@@ -66,6 +68,7 @@ class TrainingTask:
     resume: TrainedModel | None = None
     weights_from: TrainedModel | None = None
     kept: KeptFolder | None = None
+    measured: int = 0
 
     def __call__(self, emit: Emit, inbox: WorkerInbox) -> TrainedModel | None:
         """Train; gives the best model, with the state that going on needs, or None if stopped before the first step."""
@@ -80,7 +83,8 @@ class TrainingTask:
         continued = self.resume or weights_from
         run = api.train_events(
             *pairs[0],
-            also=pairs[1:],
+            also=pairs[1 : len(pairs) - self.measured],
+            validate_on=pairs[len(pairs) - self.measured :],
             network=None if continued else self.preset,
             network_settings=None if continued else self.settings,
             config=self.config,

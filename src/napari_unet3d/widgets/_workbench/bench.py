@@ -33,6 +33,7 @@ from napari_unet3d.widgets._workbench.applying import PredictionRunner
 from napari_unet3d.widgets._workbench.cleaning import Cleaning
 from napari_unet3d.widgets._workbench.distilling import Distilling
 from napari_unet3d.widgets._workbench.file_scale import FileScale
+from napari_unet3d.widgets._workbench.further import FurtherVolumes
 from napari_unet3d.widgets._workbench.guide import Guide
 from napari_unet3d.widgets._workbench.keeping import Keeper
 from napari_unet3d.widgets._workbench.measuring import Measuring
@@ -92,6 +93,7 @@ class Workbench(QObject):
         self.keeping = Keeper(self)
         self.file_scale = FileScale(self)
         self.guide = Guide(self)
+        self.further = FurtherVolumes(self)
         self.training = TrainingRunner(self)
         self.repeating = Repeating(self)
         self.files = ModelFiles(self)
