@@ -26,7 +26,7 @@ class JobBar(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setToolTip("How far the work is")
-        self.cancel_button = button("Cancel", "End after the present part; nothing is added", job.cancel)
+        self.cancel_button = button("Cancel", "End it; nothing is added", job.cancel)
         self.status = wrapped(QLabel())
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)

@@ -19,7 +19,7 @@ from napari_unet3d.engine.tile_network import TileNetwork
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.widgets._layers.prediction import PROVENANCE_KEY
 from napari_unet3d.widgets._layers.view import go_to
-from napari_unet3d.widgets._workbench import applying
+from napari_unet3d.widgets._workbench import applying, result_memory
 from napari_unet3d.widgets._workbench.applying import ApplyOptions
 from napari_unet3d.widgets._workbench.bench import Workbench
 
@@ -216,11 +216,11 @@ def test_large_results_are_told_of_before_and_too_large_ones_refused(
     plain, all_of_it = ApplyOptions(), ApplyOptions(probabilities=True, uncertainty=True)
     assert bench.applying.bytes_needed(plain) == voxels
     assert bench.applying.bytes_needed(all_of_it) == voxels * (1 + 3 * 4)
-    monkeypatch.setattr(applying, "_free_memory", lambda: 20 * voxels)
+    monkeypatch.setattr(result_memory, "free_memory", lambda: 20 * voxels)
     assert bench.applying.memory_note(plain) == ""
     assert "of memory" in bench.applying.memory_note(all_of_it)
     assert bench.applying.problem(all_of_it) == ""
-    monkeypatch.setattr(applying, "_free_memory", lambda: 10 * voxels)
+    monkeypatch.setattr(result_memory, "free_memory", lambda: 10 * voxels)
     assert "command line" in bench.applying.problem(all_of_it)
     bench.applying.start(all_of_it)
     assert "of memory" in bench.session.message

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psutil
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.engine.errors import UNet3dError
@@ -19,6 +17,14 @@ from napari_unet3d.widgets._layers.prediction import add_prediction, add_values
 from napari_unet3d.widgets._layers.view import box_in_view, is_3d, visible_plane
 from napari_unet3d.widgets._session import Progress
 from napari_unet3d.widgets._workbench.fitting import fit_problem
+from napari_unet3d.widgets._workbench.result_memory import (
+    LESS_MEMORY,
+    bytes_needed,
+    is_large,
+    is_too_large,
+    label_type,
+    size_sentence,
+)
 from napari_unet3d.widgets._workbench.times import clock_text
 from napari_unet3d.widgets._workers import Ended, Job, PredictionTask, VolumePrediction
 
@@ -27,17 +33,6 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS: Final = {False: 0.15, True: 1.0}
 """Between two refreshes; a 3D view uploads the whole volume each time."""
-
-LARGE_SHARE: Final = 0.25
-"""Of the free memory: result layers that need more are told of before they are made."""
-
-MOST_SHARE: Final = 0.9
-"""Of the free memory: result layers that need more are not made."""
-
-_LESS: Final = (
-    "leave out the layers of probabilities and uncertainty, zoom in and predict only what is in view, or predict into "
-    "a file with the command line (napari-unet3d predict)"
-)
 
 
 @dataclass(frozen=True)
@@ -122,32 +117,27 @@ class PredictionRunner(QObject):
         problem = fit_problem(model, image)
         if problem:
             return problem
-        if options is not None and self.bytes_needed(options) > MOST_SHARE * _free_memory():
-            return f"{self._size_sentence(options)}; {_LESS}"
-        return ""
-
-    # --- memory -------------------------------------------------------------------------------------------
+        needed = self.bytes_needed(options) if options is not None else 0
+        return f"{size_sentence(needed)}; {LESS_MEMORY}" if is_too_large(needed) else ""
 
     def bytes_needed(self, options: ApplyOptions) -> int:
         """Memory of the layers that a prediction fills; 0 where nothing can be predicted."""
         model, image = self._session.model, self.image
         if model is None or image is None:
             return 0
-        box = box_in_view(self._bench.viewer, image) if options.only_view else None
-        voxels = math.prod(part.stop - part.start for part in box) if box else math.prod(image.spatial_shape)
-        times = image.time_points if options.all_times else 1
-        floats = options.uncertainty + options.probabilities * len(model.classes)
-        return voxels * times * (_label_type(model).itemsize + floats * np.dtype(np.float32).itemsize)
+        return bytes_needed(
+            model,
+            image,
+            box_in_view(self._bench.viewer, image) if options.only_view else None,
+            image.time_points if options.all_times else 1,
+            probabilities=options.probabilities,
+            uncertainty=options.uncertainty,
+        )
 
     def memory_note(self, options: ApplyOptions) -> str:
         """What to know before a large result is made; empty for a small one."""
-        if self.bytes_needed(options) <= LARGE_SHARE * _free_memory():
-            return ""
-        return f"{self._size_sentence(options)}. If that is too much: {_LESS}."
-
-    def _size_sentence(self, options: ApplyOptions) -> str:
-        needed, free = self.bytes_needed(options), _free_memory()
-        return f"the result needs {_gigabytes(needed)} of memory, {_gigabytes(free)} are free"
+        needed = self.bytes_needed(options)
+        return f"{size_sentence(needed)}. If that is too much: {LESS_MEMORY}." if is_large(needed) else ""
 
     # --- the run ------------------------------------------------------------------------------------------
 
@@ -169,8 +159,8 @@ class PredictionRunner(QObject):
         try:
             volumes = self._make_layers(image, model, times, options)
         except (UNet3dError, MemoryError) as error:
-            text = f"{self._size_sentence(options)}; {_LESS}" if isinstance(error, MemoryError) else str(error)
-            session.tell(text, warning=True)
+            too_large = f"{size_sentence(self.bytes_needed(options))}; {LESS_MEMORY}"
+            session.tell(too_large if isinstance(error, MemoryError) else str(error), warning=True)
             return
         work = PredictionTask(
             model, session.predict_config, volumes, (plane.axis, plane.index) if plane is not None else None, box
@@ -214,7 +204,7 @@ class PredictionRunner(QObject):
     ) -> tuple[VolumePrediction, ...]:
         viewer, shape = self._bench.viewer, image.spatial_shape
         full = (image.time_points, *shape) if "T" in image.axes else shape
-        labels = np.zeros(full, _label_type(model))
+        labels = np.zeros(full, label_type(model))
         probabilities = np.zeros((len(model.classes), *full), np.float32) if options.probabilities else None
         uncertainty = np.zeros(full, np.float32) if options.uncertainty else None
         provenance = {"model": self._session.model_origin, "image": image.name}
@@ -283,21 +273,9 @@ class PredictionRunner(QObject):
             session.tell(ended.error, warning=True)
 
 
-def _label_type(model: Any) -> np.dtype[Any]:
-    return np.dtype(np.uint8 if max(model.label_ids) < 256 else np.uint16)
-
-
 def _time_in_view(viewer: Any, image: ImageChoice) -> int:
     """Time point that the slider stands at; 0 without time."""
     if "T" not in image.layer_axes:
         return 0
     at = float(image.layer.world_to_data(viewer.dims.point)[image.layer_axes.index("T")])
     return int(np.clip(round(at), 0, image.time_points - 1))
-
-
-def _free_memory() -> int:
-    return int(psutil.virtual_memory().available)
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from qtpy.QtCore import QObject, Signal
 
@@ -11,6 +11,8 @@ from napari_unet3d.engine.progress import Event, Note, Predicted, Preparing
 from napari_unet3d.widgets._session import Progress
 from napari_unet3d.widgets._workbench.times import clock_text
 from napari_unet3d.widgets._workers import Ended, Job, Work
+
+_CANCELLED: Final = "cancelled"
 
 
 class SideJob(QObject):
@@ -55,20 +57,23 @@ class SideJob(QObject):
             return
         self._use, self._note, self.problem = use, "", ""
         self.progress = Progress(None, "starting")
-        self._job = Job(work, self)
-        self._job.happened.connect(self._on_event)
-        self._job.ended.connect(self._on_ended)
-        self._job.start()
+        self._job = job = Job(work, self)
+        job.happened.connect(lambda event: self._on_event(job, event))
+        job.ended.connect(lambda ended: self._on_ended(job, ended))
+        job.start()
         self.changed.emit()
 
     def cancel(self) -> None:
-        """End after the present part, without a result."""
+        """End without a result, at once; the work itself ends after its present part, in the background."""
         if self._job is not None:
-            self.progress = self.progress._replace(text="cancelling")
             self._job.stop()
+            self._job, self._use = None, None
+            self.progress = Progress(0.0, _CANCELLED)
             self.changed.emit()
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, job: Job, event: Event) -> None:
+        if job is not self._job:
+            return
         if isinstance(event, Preparing):
             self.progress = Progress(event.fraction, event.stage)
         elif isinstance(event, Predicted):
@@ -78,15 +83,16 @@ class SideJob(QObject):
             self._note = event.text
         self.changed.emit()
 
-    def _on_ended(self, ended: Ended) -> None:
-        use, job, self._job, self._use = self._use, self._job, None, None
-        if job is not None:
-            job.deleteLater()
+    def _on_ended(self, job: Job, ended: Ended) -> None:
+        job.deleteLater()
+        if job is not self._job:
+            return
+        use, self._job, self._use = self._use, None, None
         if ended.error:
             self.problem = ended.error
             self.progress = Progress(0.0, "")
         elif ended.result is None:
-            self.progress = Progress(0.0, "cancelled")
+            self.progress = Progress(0.0, _CANCELLED)
         elif use is not None:
             text = use(ended.result)
             self.progress = Progress(1.0, "; ".join(part for part in (text, self._note) if part))
