@@ -3,7 +3,7 @@
 For every folder ``DIR/NAME`` with an ``image.*`` and a dense ``labels.*`` (classes 0..C-1), one to five slices along
 each axis of the truth count as painted; they lie at the middles of equal parts, a further state shifts each at random
 by up to a quarter of its part. Three other slices along each axis are never painted: the IoU (mean over the structures)
-is measured there, without the voxels that painted slices cross, and also on all that nobody painted. All runs go through
+is measured there, without the voxels that painted slices cross, and on all that nobody painted. All runs go through
 the command line: ``train --seconds 60 --validation 0``, ``predict``, ``evaluate``.
 
     python benchmarks/slices.py --data DIR --volumes nuclei_arabidopsis,mri_head --markdown FILE.md --plot FILE.png
