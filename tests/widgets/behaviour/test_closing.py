@@ -14,6 +14,7 @@ import pytest
 import yaml
 from qtpy.QtCore import QThreadPool
 
+from napari_unet3d.widgets._session import Phase
 from napari_unet3d.widgets._workbench import bench
 from napari_unet3d.widgets._workers import Job
 
@@ -48,7 +49,7 @@ def test_a_closed_viewer_ends_its_training(person: Any) -> None:
     assert person.bench not in bench._BENCHES.values()
     assert QThreadPool.globalInstance().waitForDone(20_000)
     assert not job.is_running
-    person.session.phase = bench.Phase.IDLE  # nobody listens any more
+    person.session.phase = Phase.IDLE  # nobody listens any more
 
 
 def test_stopping_before_the_first_step_is_obeyed(person: Any) -> None:
