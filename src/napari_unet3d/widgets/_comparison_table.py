@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
@@ -98,8 +98,10 @@ class ComparisonTable(QTableWidget):
             header.setHighlightSections(False)
         self.hide()
 
-    def show_figures(self, figures: Sequence[ModelFigures], classes: Sequence[ClassInfo]) -> None:
-        """Fill the table; without figures it is hidden."""
+    def show_figures(
+        self, figures: Sequence[ModelFigures], classes: Sequence[ClassInfo], meanings: Mapping[str, str]
+    ) -> None:
+        """Fill the table; without figures it is hidden. `meanings` says more about the models, by name."""
         self.setVisible(bool(figures))
         rows = rows_of(figures, classes) if figures else []
         self.setRowCount(len(rows))
@@ -107,7 +109,7 @@ class ComparisonTable(QTableWidget):
         self.setVerticalHeaderLabels([title for title, _ in rows])
         for column, entry in enumerate(figures):
             heading = QTableWidgetItem(entry.name)
-            heading.setToolTip(entry.name)
+            heading.setToolTip(meanings.get(entry.name, entry.name))
             self.setHorizontalHeaderItem(column, heading)
         for row, (_, texts) in enumerate(rows):
             for column, text in enumerate(texts):

@@ -46,6 +46,7 @@ _LAYER: Final = Qt.ItemDataRole.UserRole
 _SHARES: Final = ("1/2", "1/4", "1/8", "1/16")
 _NETWORK_DOCK: Final = "as in the Network dock"
 _ROWS_SHOWN: Final = 3
+_FRAME: Final = 12  # of a list, around its rows
 _CHOSEN_ELSEWHERE: Final = ("student_from",)
 _HELP: Final = """
 <ol style='margin-left: -22px'>
@@ -101,7 +102,7 @@ class DistillDock(Dock):
         self.teachers.setToolTip("Models to learn from; of several the mean counts")
         self.teachers.setAccessibleName("Teachers")
         self.present_button = button(
-            "Add present model", "The model that was trained or loaded last", self._runner.add_present_model
+            "Add present", "The model that was trained or loaded last", self._runner.add_present_model
         )
         self.file_button = button("Add file…", "Choose a model file as a teacher", self._on_add_file)
         self.remove_button = button("Remove", "Take the selected teacher away", self._on_remove)
@@ -111,24 +112,27 @@ class DistillDock(Dock):
 
     def _build_student(self) -> None:
         self.student = QComboBox()
-        for share in _SHARES:
-            self.student.addItem(f"{share} of the operations", StudentChoice(share))
-        self.student.addItem(_NETWORK_DOCK, None)
-        for name in network_presets():
-            self.student.addItem(f"preset {name}", StudentChoice(None, name))
+        shares = {f"{share} of the operations": StudentChoice(share) for share in _SHARES}
+        presets = {f"preset {name}": StudentChoice(None, name) for name in network_presets()}
+        self._students = shares | presets
+        self.student.addItems([*shares, _NETWORK_DOCK, *presets])
         self.student.setToolTip("The student: chosen by the program to fit a share of the teacher's work, or a network")
-        self.student.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        chosen = self._runner.student_choice
+        self.student.setCurrentText(next((k for k, v in self._students.items() if v == chosen), _NETWORK_DOCK))
         self.begin = QComboBox()
         self.begin.addItem("random weights", "scratch")
         self.begin.addItem("the teacher's weights that fit", "teacher")
+        self.begin.setCurrentIndex(self.begin.findData(self._runner.config.student_from))
         self.begin.setToolTip("What the student begins with")
+        for box in (self.student, self.begin):
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         form = QFormLayout()
         form.addRow("Student", self.student)
         form.addRow("Begins with", self.begin)
         self.column.addLayout(form)
-        self.with_annotation = QCheckBox("learn on the annotation too")
+        self.with_annotation = QCheckBox("learn on the annotation, too")
         self.with_annotation.setToolTip("What is painted counts where it is painted; the teacher counts everywhere")
-        self.with_scratch = QCheckBox("train the student without a teacher too")
+        self.with_scratch = QCheckBox("also train it without a teacher")
         self.with_scratch.setToolTip("To compare: the same network, time and held-out slices, the annotation alone")
         self.column.addWidget(self.with_annotation)
         self.column.addWidget(self.with_scratch)
@@ -141,7 +145,7 @@ class DistillDock(Dock):
         inner.setContentsMargins(0, 0, 0, 0)
         inner.addWidget(self.unlabelled)
         inner.addWidget(self.no_unlabelled)
-        self.column.addWidget(Section("Further images without annotation", more))
+        self.column.addWidget(Section("Further images", more))
         self.form = ConfigForm(DistillConfig, self._runner.config, hidden=_CHOSEN_ELSEWHERE)
         self.column.addWidget(Section("Settings", self.form))
 
@@ -165,7 +169,7 @@ class DistillDock(Dock):
         self.status = wrapped(QLabel())
         self.column.addWidget(self.status)
         self.column.addWidget(self._message)
-        self.preview = QCheckBox("Preview the slice in view while distilling")
+        self.preview = QCheckBox("Preview the slice in view")
         self.column.addWidget(self.preview)
         self.plot = CurvesPlot(
             (CurveStyle("soft", "soft: teacher"), CurveStyle("hard", "hard: annotation")),
@@ -224,8 +228,8 @@ class DistillDock(Dock):
         for signal in (events.model, events.phase, events.train_config):
             self.follow(signal, self._show)
         self.follow(events.classes, self._show_figures)
-        self.follow(runner.changed, self._show)
-        self.follow(runner.curves_changed, self._show_curves)
+        runner.changed.connect(self._show)
+        runner.curves_changed.connect(self._show_curves)
         bench.layers_changed.connect(self._show_layers)
 
     # --- what the user does -------------------------------------------------------------------------------
@@ -237,7 +241,7 @@ class DistillDock(Dock):
         self._runner.start()
 
     def _on_student(self, *_: Any) -> None:
-        choice = self.student.currentData()
+        choice = self._students.get(self.student.currentText())
         if choice is None:
             settings = {k: v for k, v in self._session.network_settings.items() if k not in ("in_channels", "classes")}
             choice = StudentChoice(None, self._session.network_preset, settings)
@@ -324,6 +328,10 @@ class DistillDock(Dock):
         self.no_unlabelled.setVisible(not others)
         _set_rows(self.unlabelled)
         self._on_unlabelled()
+        truth = self._runner.truth
+        if truth is not None and truth in self.truth_box.choices and self.truth_box.value != truth:
+            with self.truth_box.changed.blocked():
+                self.truth_box.value = truth
         self._show()
 
     def _show(self, *_: Any) -> None:
@@ -400,7 +408,7 @@ class DistillDock(Dock):
             return
         self._figures = figures
         student = self._runner.student
-        self.table.show_figures(figures, student.classes if student else ())
+        self.table.show_figures(figures, student.classes if student else (), self._runner.meanings)
         self.verdict.setText(verdict_of(figures))
         self.verdict.setVisible(bool(self.verdict.text()))
 
@@ -422,4 +430,4 @@ class DistillDock(Dock):
 def _set_rows(rows: QListWidget) -> None:
     """As high as its rows, up to three."""
     height = rows.sizeHintForRow(0) if rows.count() else 0
-    rows.setFixedHeight(min(rows.count(), _ROWS_SHOWN) * height + 6)
+    rows.setFixedHeight(min(rows.count(), _ROWS_SHOWN) * height + _FRAME)

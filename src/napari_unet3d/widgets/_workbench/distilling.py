@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
 
 STUDENT: Final = "student"
-SCRATCH: Final = "without teacher"
+TEACHER: Final = "teacher"
+SCRATCH: Final = "scratch"
 _MODEL_FILES: Final = ".safetensors"
 _TICK_MS: Final = 200
 _PREVIEW_SHARE: Final = 0.2
@@ -142,6 +143,8 @@ class Distilling(QObject):
         self.scratch: TrainedModel | None = None
         self.figures: tuple[ModelFigures, ...] = ()
         """Teachers first, the student last; empty before a comparison."""
+        self.meanings: dict[str, str] = {}
+        """What the names in the figures stand for."""
         self.preview_layer: Any = None
         self.teacher_layer: Any = None
         """Labels layers of the last comparison, or None."""
@@ -529,10 +532,14 @@ class Distilling(QObject):
         assert image is not None  # comparing_problem() looked
         assert student is not None
         teachers = self._learnt_from or self.effective_teachers
-        models = {teacher.name: teacher.model for teacher in teachers}
+        names = [TEACHER] if len(teachers) == 1 else [f"{TEACHER} {n}" for n in range(1, len(teachers) + 1)]
+        models = {name: teacher.model for name, teacher in zip(names, teachers, strict=True)}
+        self.meanings = {name: teacher.name for name, teacher in zip(names, teachers, strict=True)}
         if self.scratch is not None:
             models[SCRATCH] = self.scratch
+            self.meanings[SCRATCH] = "the network of the student, trained on the annotation alone"
         models[STUDENT] = student
+        self.meanings[STUDENT] = self._origin()
         self._t = bench.time_in_view()
         try:
             truth = None
@@ -567,13 +574,13 @@ class Distilling(QObject):
         if self.preview_layer is not None and self.preview_layer in bench.viewer.layers:
             self.preview_layer.visible = False
         layers = []
-        for role, name, old in (("teacher", first, self.layers[0]), (STUDENT, last, self.layers[1])):
+        for role, name, old in ((TEACHER, first, self.layers[0]), (STUDENT, last, self.layers[1])):
             if old is not None:
                 bench.viewer.layers.remove(old)
             data = found.labels[name]
             if "T" in image.axes:
                 data = _at_time(data, image.time_points, self._t)
-            provenance = {"model": name, "image": image.name}
+            provenance = {"model": self.meanings[name], "image": image.name}
             layer = add_prediction(
                 bench.viewer,
                 image,
