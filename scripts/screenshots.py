@@ -12,7 +12,6 @@ Opens the real viewer, paints with the mouse, clicks Train and Apply, and writes
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from qtpy import QtTest
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QScrollArea
 
+from napari_unet3d.io import autosave
 from napari_unet3d.widgets._session import Phase
 from napari_unet3d.widgets._workbench.bench import workbench_of
 
@@ -189,7 +189,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:  # nothing of the user's is offered back, and nothing is left behind
-        os.environ["XDG_DATA_HOME"] = folder
+        autosave.default_base = lambda: Path(folder)
         take_pictures(arguments.out, arguments.seconds)
     QApplication.processEvents()
 

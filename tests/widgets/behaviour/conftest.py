@@ -105,10 +105,14 @@ class Person:
         QTest.mouseMove(canvas, place(0))
         QTest.mousePress(canvas, button, none, place(0))
         for share in np.linspace(0, 1, 4)[1:]:
-            before = tuple(self.viewer.cursor.position)
-            QTest.mouseMove(canvas, place(float(share)))
-            self.sees(lambda before=before: tuple(self.viewer.cursor.position) != before)
+            self._moves(canvas, place(float(share)))
         QTest.mouseRelease(canvas, button, none, place(1))
+
+    def _moves(self, canvas: Any, to: QPoint) -> None:
+        """Move the mouse, and wait until napari has noticed."""
+        before = tuple(self.viewer.cursor.position)
+        QTest.mouseMove(canvas, to)
+        self.sees(lambda: tuple(self.viewer.cursor.position) != before)
 
     # --- training
 

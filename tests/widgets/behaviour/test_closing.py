@@ -26,7 +26,7 @@ def test_a_session_with_all_docks_ends_with_its_window(binding: str, tmp_path: P
     if importlib.util.find_spec(binding) is None:
         pytest.skip(f"{binding} is not installed")
     own = {key: value for key, value in os.environ.items() if not key.startswith(("QT_API", "PYTEST"))}
-    environment = {**own, "QT_API": binding.lower(), "XDG_DATA_HOME": str(tmp_path), "NAPARI_CONFIG": ""}
+    environment = {**own, "QT_API": binding.lower(), "NAPARI_CONFIG": ""}
     program = [sys.executable, str(Path(__file__).with_name("whole_session.py"))]
     ended = subprocess.run(program, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in ended.stderr, ended.stderr
@@ -47,7 +47,8 @@ def test_a_closed_viewer_ends_its_training(person: Any) -> None:
     (job,) = [job for job in person.bench.findChildren(Job) if job.is_running]
     person.viewer.close()
     assert person.bench not in bench._BENCHES.values()
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    pool: Any = QThreadPool.globalInstance()
+    assert pool.waitForDone(60_000)
     assert not job.is_running
     person.session.phase = Phase.IDLE  # nobody listens any more
 

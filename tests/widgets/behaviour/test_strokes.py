@@ -43,7 +43,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Patch]:
     return patches
 
 
-def covers(patch: Patch, point: tuple[int, int, int]) -> bool:
+def covers(patch: Patch, point: tuple[int, ...]) -> bool:
     return all(start <= at < start + n for start, n, at in zip(patch.start, patch.size, point, strict=True))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -17,7 +18,10 @@ from npe2 import PluginManager
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_unet3d.io import autosave
+
 PLUGIN = "napari-unet3d"
+autosave.default_base = lambda: Path.cwd() / "autosave"
 facts: dict[str, Any] = {"binding": qtpy.API_NAME}
 
 viewer = napari.Viewer(show=True)
