@@ -155,8 +155,9 @@ class NetworkSettings(Config):
     strides: Literal["auto"] | PerLevel = "auto"
     """Down-sampling from each level to the next: one number, or an entry for each of the levels - 1 steps.
     auto: 2, and 1 along an axis that is still coarser than twice the finest."""
-    norm: Literal["none", "batch", "instance", "group"] = "batch"
-    """Normalisation after each convolution."""
+    norm: Literal["none", "batch", "batch_renorm", "instance", "group"] = "batch"
+    """Normalisation after each convolution. batch_renorm: batch normalisation that trains with the running
+    statistics, as it predicts (Ioffe 2017); better than batch where a batch holds few patches."""
     norm_groups: PositiveInt = 8
     """Groups of group normalisation, reduced where the filters are fewer."""
     norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
@@ -164,7 +165,7 @@ class NetworkSettings(Config):
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Weight of the newest batch in the running statistics of batch normalisation."""
     norm_statistics: Literal["running", "batch"] = "running"
-    """What batch normalisation uses when predicting. running: the statistics gathered in training; batch: those of
+    """What norm = batch uses when predicting. running: the statistics gathered in training; batch: those of
     the tile at hand (Çiçek 2016), which then decide together with all voxels around."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh"] = "relu"
     """Non-linearity after each convolution."""
@@ -228,6 +229,11 @@ class NetworkSettings(Config):
     def label_count(self) -> int:
         """Label ids that the output tells apart, the background included."""
         return label_count(self.classes, self.head)
+
+    @property
+    def has_batch_statistics(self) -> bool:
+        """Whether normalisation is over the batch, with running statistics in the model."""
+        return self.norm in ("batch", "batch_renorm")
 
     @property
     def body_channels(self) -> int:

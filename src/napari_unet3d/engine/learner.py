@@ -72,7 +72,7 @@ class Learner:
         network.body.to(memory_format=memory_format(network.config.dimensions))  # type: ignore[call-overload]  # torch's
         network.body.train()
         self.average = MovingAverage(network, config.average_decay)
-        if config.sync_batch_norm and group.size > 1:
+        if config.sync_batch_norm and group.size > 1 and network.config.norm == "batch":
             nn.SyncBatchNorm.convert_sync_batchnorm(network.body)  # type: ignore[no-untyped-call]  # torch's
         self.times = StageTimes()
         """Of forward and backward passes."""

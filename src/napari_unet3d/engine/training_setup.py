@@ -250,9 +250,10 @@ def _sampler(
 
 def _check_statistics(network: Description, shapes: Mapping[Orientation, Triple], batch_size: int) -> None:
     """Refuse patches that leave a single voxel to normalise over."""
-    if network.config.norm not in ("batch", "instance"):
+    is_over_batch = network.config.has_batch_statistics
+    if not is_over_batch and network.config.norm != "instance":
         return
-    patches = batch_size if network.config.norm == "batch" else 1
+    patches = batch_size if is_over_batch else 1
     for shape in shapes.values():
         if patches * math.prod(network.shapes(shape)[-1].encoder) == 1:
             raise ConfigError(

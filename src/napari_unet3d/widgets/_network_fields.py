@@ -71,8 +71,9 @@ def _irrelevant(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if values["norm"] != "group":
         yield "norm_groups", "Only for norm = group."
     if values["norm"] != "batch":
-        for name in ("norm_momentum", "norm_statistics"):
-            yield name, "Only for norm = batch."
+        yield "norm_statistics", "Only for norm = batch."
+    if values["norm"] not in ("batch", "batch_renorm"):
+        yield "norm_momentum", "Only for norm = batch or batch renorm."
     if values["activation"] != "leaky_relu":
         yield "negative_slope", "Only for activation = leaky relu."
     if values["dimensions"] == 3:

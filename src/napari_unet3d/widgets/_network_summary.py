@@ -189,8 +189,8 @@ def _patch_warnings(network: Description, patch: Triple, around: Surroundings) -
     config = network.config
     batch = 1 if around.train.batch_size == "auto" else around.train.batch_size
     coarsest = network.shapes(patch)[-1].encoder
-    if config.norm in ("batch", "instance"):
-        patches = batch if config.norm == "batch" else 1
+    if config.has_batch_statistics or config.norm == "instance":
+        patches = batch if config.has_batch_statistics else 1
         if patches * math.prod(coarsest) == 1:
             yield (
                 f"{config.levels} levels leave a single voxel of a patch of {times(patch)} voxels, too few for norm = "

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from napari_unet3d.engine.config import Triple, UNetConfig
 from napari_unet3d.engine.networks.mended import Conv3d, GroupNorm, MaxPool
+from napari_unet3d.engine.networks.renormalization import BatchRenorm2d, BatchRenorm3d
 from napari_unet3d.engine.networks.tile_statistics import TileBatchNorm2d, TileBatchNorm3d
 
 POINT: Triple = (1, 1, 1)
@@ -52,6 +53,9 @@ def normalization(config: UNetConfig, channels: int) -> nn.Module:
         if config.norm_statistics == "batch":
             return TileBatchNorm3d(*settings) if config.dimensions == 3 else TileBatchNorm2d(*settings)
         return nn.BatchNorm3d(*settings) if config.dimensions == 3 else nn.BatchNorm2d(*settings)
+    if config.norm == "batch_renorm":
+        settings = (channels, config.norm_epsilon, config.norm_momentum)
+        return BatchRenorm3d(*settings) if config.dimensions == 3 else BatchRenorm2d(*settings)
     groups = channels if config.norm == "instance" else fitting_groups(config.norm_groups, channels)
     return GroupNorm(groups, channels, config.norm_epsilon)
 

@@ -118,7 +118,7 @@ def convolution_layer(
         kernel,
         stride,
         parameters=before * after * math.prod(kernel) + after * bias + 2 * after * normalized,
-        running_statistics=2 * after if normalized and config.norm == "batch" else 0,
+        running_statistics=2 * after if normalized and config.has_batch_statistics else 0,
         normalized=normalized,
     )
 
