@@ -57,7 +57,7 @@ def test_installing_the_package_alone_brings_no_qt_binding(metadata: Message) ->
 
 
 def test_extras_are_those_promised(metadata: Message) -> None:
-    assert set(metadata.get_all("Provides-Extra", [])) == {"all", "onnx", "bioimageio", "demo", "bench"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"all", "onnx", "bioimageio", "demo", "bench", "tensorboard"}
 
 
 def test_manifest_is_valid_and_carries_the_name_of_the_distribution(metadata: Message) -> None:
