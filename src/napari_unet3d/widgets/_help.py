@@ -24,6 +24,16 @@ Keys: Shift+B the slice is complete, Shift+C copy the prediction, Shift+N next s
 prediction, Shift+T train, Shift+G apply.
 """
 
+NETWORK_HELP: Final = """
+<ol style='margin-left: -22px'>
+<li>Choose a <b>preset</b>; <i>fast</i> suits a laptop and a few painted slices.</li>
+<li>Change <b>settings</b> if you like. Each field tells what it does; what is wrong is said beside it.</li>
+<li>The drawing shows the data on each level; below it stand memory, time, and how far the network sees.</li>
+<li><b>Train</b> in the Train dock (Plugins › U-Net 3D › Train) uses what is set here.</li>
+</ol>
+<b>Save…</b> and <b>Load…</b> a recipe to use the same settings again, also on the command line.
+"""
+
 PREDICT_HELP: Final = """
 <ol style='margin-left: -22px'>
 <li>Train a model (Plugins › U-Net 3D › Train) or <b>load</b> a model file.</li>

@@ -22,6 +22,7 @@ from napari_unet3d.engine.errors import ConfigError, FileError, UNet3dError
 from napari_unet3d.engine.networks.presets import network_config, network_presets
 from napari_unet3d.widgets._config_form import ConfigForm
 from napari_unet3d.widgets._dock import Dock, button, set_reason
+from napari_unet3d.widgets._help import NETWORK_HELP, Help
 from napari_unet3d.widgets._network_choice import (
     FROM_DATA,
     NetworkChoice,
@@ -117,6 +118,7 @@ class NetworkDock(Dock):
         for pushed in (self._defaults, self._load, self._save):
             buttons.addWidget(pushed)
         self.column.setSpacing(6)
+        self.column.addWidget(Help("Choose the network that Train will train.", NETWORK_HELP))
         self.column.addWidget(self._running)
         self.column.addLayout(preset)
         self.column.addWidget(self._sentence)
