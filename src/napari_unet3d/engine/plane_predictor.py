@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,10 @@ from napari_unet3d.engine.planes import predict_plane
 from napari_unet3d.engine.progress import ClassScore
 from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.training_data import TrainingData
+
+
+class ValidationStopped(Exception):
+    """The owner asked for an end before all held-out planes were looked at."""
 
 
 class PlaneScores(NamedTuple):
@@ -62,11 +66,24 @@ class PlanePredictor:
         found: NDArray[np.unsignedinteger] = self._ids[class_logits(logits, self._head).argmax(0).numpy()]
         return found
 
-    def scores(self) -> PlaneScores:
-        """Agreement with all held-out annotation; the best model is that with the highest mean IoU."""
+    def scores(self, is_stopping: Callable[[], bool] = lambda: False) -> PlaneScores:
+        """Agreement with all held-out annotation; the best model is that with the highest mean IoU.
+
+        Parameters
+        ----------
+        is_stopping
+            Asked before each plane.
+
+        Raises
+        ------
+        ValidationStopped
+            If `is_stopping` says so.
+        """
         ids = self._ids.tolist()
         confusion = np.zeros((len(ids), len(ids) + 1), dtype=np.int64)
         for volume, axis, index, truth in self._data.held_out_planes():
+            if is_stopping():
+                raise ValidationStopped
             confusion += confusion_matrix(self.labels(volume, axis, index), truth, ids)
         scores = class_scores(confusion, ids)
         mean = mean_foreground_iou(scores, ids[0])

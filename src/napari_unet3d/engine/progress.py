@@ -225,9 +225,16 @@ class Inbox:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._was_stopped = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether there was a `Stop`, read or not: for long work between two looks into the inbox."""
+        return self._was_stopped
 
     def put(self, command: Command) -> None:
         """Leave a command; returns at once."""
+        self._was_stopped = self._was_stopped or isinstance(command, Stop)
         self._queue.put(command)
 
     def drain(self) -> Iterator[Command]:

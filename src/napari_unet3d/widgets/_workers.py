@@ -43,16 +43,11 @@ class WorkerInbox(Inbox):
     def __init__(self) -> None:
         super().__init__()
         self.is_aborted: Callable[[], bool] = lambda: False
-        self._was_stopped = False
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the work should end, for work that does not empty the inbox yet."""
-        return self._was_stopped or self.is_aborted()
-
-    def put(self, command: Command) -> None:
-        self._was_stopped = self._was_stopped or isinstance(command, Stop)
-        super().put(command)
+        """Whether the work should end; also where the application does."""
+        return super().is_stopping or self.is_aborted()
 
     def drain(self) -> Iterator[Command]:
         yield from super().drain()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -53,9 +53,9 @@ class StudentPlanes(PlanePredictor):
         self._head: Head = network.head
         self._channels = score_channels(network)
 
-    def scores(self) -> PlaneScores:
+    def scores(self, is_stopping: Callable[[], bool] = lambda: False) -> PlaneScores:
         """Agreement with all held-out annotation, and with the teachers."""
-        found = super().scores()
+        found = super().scores(is_stopping)
         ids = self._ids.tolist()
         confusion = np.zeros((len(ids), len(ids) + 1), dtype=np.int64)
         for key in self._keys:
