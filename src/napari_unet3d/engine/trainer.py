@@ -283,7 +283,7 @@ class Trainer:
         self._data, self._batch_size, self._patch_size = yield from self._load(network)
         if note := residence_note(self._data.sources, self._start.device):
             yield self._history.note(note)
-        yield self._history.note(self._data.hold_out.explain())
+        yield self._history.note(self._explanation())
         yield self._held_out()
         training = (self._data.hold_out.training_labels(volume) for volume in range(len(self._volumes)))
         if warning := lacking_windows(config, training, self._patch_size, network.description.margin):
@@ -329,6 +329,10 @@ class Trainer:
                 processes=self._group.size,
             )
         )
+
+    def _explanation(self) -> str:
+        """What is measured, for people."""
+        return self._data.hold_out.explain()
 
     def _build_learner(self, network: Network, loss: Loss) -> Learner:
         """What learns, `loss` being over annotated voxels."""

@@ -141,7 +141,7 @@ def compare_models(
             )
     for name, labels in (("the held-out labels", held_out), ("the truth", truth), ("the labels", painted)):
         if labels is not None and labels.shape != image.shape:
-            raise DataError(f"{name} have shape {labels.shape} but {image.name} has {image.shape} (Z Y X)")
+            raise DataError(f"{name}: shape {labels.shape} but {image.name} has {image.shape} (Z Y X)")
     if truth is not None and painted is not None:
         truth = np.where(painted == NOT_ANNOTATED, truth, NOT_ANNOTATED)
     figures: list[ModelFigures] = []

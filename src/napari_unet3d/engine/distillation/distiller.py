@@ -115,8 +115,6 @@ class Distiller(Trainer):
 
     def _load(self, network: Network) -> Generator[Event, None, Prepared]:
         start, config = self._start, self._config
-        if not self._is_annotated:
-            yield self._history.note("nothing is annotated: the student learns from the teachers alone")
         self._targets = yield from self._ask_teachers()
         return (
             yield from prepare_data(
@@ -153,7 +151,7 @@ class Distiller(Trainer):
                 [volume.image for volume in self._volumes],
                 self._distill,
                 start.device,
-                seconds_left=lambda: self._time.seconds_left,
+                seconds_left=lambda: self._course.time.seconds_left,
                 planned_voxels=None if config.steps is None else config.steps * batch * patch,
                 is_stopped=self._was_stopped,
                 clock=self._clock,
@@ -164,10 +162,10 @@ class Distiller(Trainer):
         """Look for `Stop` before the first step, leaving all other commands for later."""
         for command in list(self._inbox.drain()):
             if isinstance(command, Stop):
-                self._stop_reason = "stopped"
+                self._course.stop("stopped")
             else:
                 self._inbox.put(command)
-        return bool(self._stop_reason)
+        return bool(self._course.stop_reason)
 
     def _teachers_hold_out(self) -> HoldOutState | None:
         """What the first teacher was measured on, if it was trained on this annotation: then neither has seen it."""
@@ -177,6 +175,11 @@ class Distiller(Trainer):
         labels = [known_labels(volume.labels, self._start.label_ids) for volume in self._volumes]
         hold_out = HoldOut.from_state(record.hold_out, labels)
         return record.hold_out if hold_out.is_of_these_labels else None
+
+    def _explanation(self) -> str:
+        if self._is_annotated:
+            return super()._explanation()
+        return "nothing is annotated: the student learns from the teachers alone, and agreement with them is measured"
 
     def _build_learner(self, network: Network, loss: Loss) -> Learner:
         start = self._start
