@@ -97,3 +97,13 @@ def test_labels_of_another_shape(scene: Any, model: TrainedModel) -> None:
     image, labels = scene
     with pytest.raises(DataError, match="labels have shape"):
         api.suggest_events(model, image, labels[:5])
+
+
+def test_a_network_that_tells_every_structure_by_itself(scene: Any) -> None:
+    image, labels = scene
+    three = np.where((labels == 2) & (np.indices(labels.shape)[2] > 9), 3, labels).astype(np.uint8)
+    network = UNetConfig(levels=2, filters=4, head="sigmoid", classes=2)
+    found = api.suggest(api.train(image, three, network=network, config=TRAIN), image, three, config=CONFIG)
+    assert len(found) == 5
+    assert all(0 < one.score <= 1 for one in found)
+    assert (0, 6) not in [(one.axis, one.index) for one in found]
