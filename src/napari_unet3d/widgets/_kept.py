@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.errors import UNet3dError
-from napari_unet3d.engine.volume import Volume
+from napari_unet3d.engine.volume import NOT_ANNOTATED, Volume
 
 if TYPE_CHECKING:
     from napari_unet3d.engine.trained_model import TrainedModel
@@ -95,6 +95,14 @@ class PaintedLabels:
         if len(self._volumes) == 1:
             return np.array(self._volumes[0][index])
         return np.stack(self._volumes[index])
+
+
+def copy_without(labels: NDArray[np.unsignedinteger], left_out: Collection[int]) -> NDArray[np.unsignedinteger]:
+    """A copy of label ids in which those `left_out` are 0, not annotated."""
+    copy = labels.copy()
+    if left_out:
+        copy[np.isin(copy, sorted(left_out))] = NOT_ANNOTATED
+    return copy
 
 
 @dataclass(frozen=True, eq=False)

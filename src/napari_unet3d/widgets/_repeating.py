@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.volume import Volume
-from napari_unet3d.widgets._kept import KeptFolder
+from napari_unet3d.widgets._kept import KeptFolder, copy_without
 
 _SLAB_VOXELS: Final = 2**24
 _MODEL: Final = "command-model.safetensors"
@@ -36,17 +36,21 @@ class AnnotatedImage:
         File that may hold it; None without.
     labels
         Z Y X, or packed as `io.annotation_file` does.
+    left_out
+        Ids that count as not annotated.
     """
 
     image: Volume
     path: str | None
     labels: NDArray[np.unsignedinteger] | bytes
+    left_out: frozenset[int] = frozenset()
 
     def read_labels(self) -> NDArray[np.unsignedinteger]:
         """Z Y X."""
         from napari_unet3d.io.annotation_file import unpack_annotation
 
-        return unpack_annotation(self.labels)[0] if isinstance(self.labels, bytes) else self.labels
+        labels = unpack_annotation(self.labels)[0] if isinstance(self.labels, bytes) else self.labels
+        return copy_without(labels, self.left_out)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from napari_unet3d.engine.config import TrainConfig
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.progress import Note, Preparing
 from napari_unet3d.engine.volume import Volume
-from napari_unet3d.widgets._kept import KeptFolder
+from napari_unet3d.widgets._kept import KeptFolder, copy_without
 from napari_unet3d.widgets._workers import Emit, Interrupted, WorkerInbox
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class TrainingTask:
         A model whose weights to begin with.
     kept
         Folder for the model file where `out` is not given; None: nowhere.
+    left_out
+        Ids that count as not annotated.
     measured
         How many of the volumes, the last ones, are measured on, not trained on.
     """
@@ -68,6 +70,7 @@ class TrainingTask:
     resume: TrainedModel | None = None
     weights_from: TrainedModel | None = None
     kept: KeptFolder | None = None
+    left_out: frozenset[int] = frozenset()
     measured: int = 0
 
     def __call__(self, emit: Emit, inbox: WorkerInbox) -> TrainedModel | None:
@@ -77,7 +80,7 @@ class TrainingTask:
         if inbox.is_stopping:
             return None
         out = self.out or self._kept_model(emit)
-        pairs = [(image, labels.copy()) for image, labels in self.volumes]
+        pairs = [(image, copy_without(labels, self.left_out)) for image, labels in self.volumes]
         emit(_trained_on([labels for _, labels in pairs], self.classes))
         weights_from = self._with_new_classes([labels for _, labels in pairs], emit)
         continued = self.resume or weights_from

@@ -154,7 +154,7 @@ class TrainDock(Dock):
         events, bench = self._session.events, self._bench
         self.chooser.chosen.connect(bench.choose_image)
         self.annotation_box.changed.connect(bench.choose_annotation)
-        self.class_table.changed.connect(bench.set_classes)
+        self.class_table.changed.connect(bench.edit_classes)
         self.class_table.chosen.connect(bench.paint_with)
         self.class_table.add_asked.connect(bench.add_class)
         self.run_settings.changed.connect(self._on_budget)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_unet3d.engine.config import TrainConfig
@@ -29,7 +30,7 @@ bench = workbench_of(viewer)
 bench.session.network_settings = {"levels": 2, "filters": 4, "features": "none"}
 bench.session.train_config = TrainConfig(threads=1, precision="float32")
 bench.new_annotation()
-grid = np.indices(image.shape)
+grid: tuple[NDArray[np.intp], ...] = tuple(np.indices(image.shape))
 for index in (5, 9):
     at = tuple(axis[index].ravel() for axis in grid)
     bench.annotation.data_setitem(at, np.where(image[at] > 130, 2, 1).astype(np.uint8))

@@ -129,3 +129,31 @@ def test_a_model_for_other_channels_says_what_to_do(
 @pytest.fixture(autouse=True)
 def same_numbers() -> None:
     torch.manual_seed(0)
+
+
+def test_an_id_painted_with_napari_becomes_a_class(bench: Workbench, truth: NDArray[np.bool_]) -> None:
+    bench.new_annotation()
+    bench.annotation.data_setitem((np.array([2]), np.array([3]), np.array([5])), np.array([7]))
+    bench.take_strokes()
+    assert [(entry.id, entry.name) for entry in bench.session.classes][-1] == (7, "class 7")
+    assert len({entry.colour for entry in bench.session.classes}) == 3
+
+
+def test_strokes_of_a_deleted_class_stay_and_are_not_trained_on(
+    qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]
+) -> None:
+    bench.new_annotation()
+    bench.add_class()
+    paint(bench, truth, *SLICES)
+    bench.annotation.data_setitem((np.array([2]), np.array([3]), np.array([5])), np.array([3]))
+    bench.take_strokes()
+    bench.edit_classes(bench.session.classes[:2])
+    assert bench.painted_ids == {1, 2}
+    assert bench.annotation.data[2, 3, 5] == 3
+    bench.annotation.data_setitem((np.array([2, 2]), np.array([2, 4]), np.array([4, 6])), np.array([1, 1]))
+    bench.take_strokes()  # the box around them holds the deleted class too
+    assert [entry.id for entry in bench.session.classes] == [1, 2]
+    bench.training.start()
+    assert [entry.id for entry in trained(qtbot, bench).classes] == [1, 2]
+    bench.add_class()
+    assert bench.painted_ids == {1, 2, 3}

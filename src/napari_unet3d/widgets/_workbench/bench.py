@@ -28,7 +28,7 @@ from napari_unet3d.widgets._layers.view import Plane
 from napari_unet3d.widgets._preferences import follow_device, preferences
 from napari_unet3d.widgets._session import Session, session_of
 from napari_unet3d.widgets._shortcuts import bind_shortcuts
-from napari_unet3d.widgets._workbench.annotation_check import AnnotationCheck
+from napari_unet3d.widgets._workbench.annotation_check import MOST_CLASSES, AnnotationCheck
 from napari_unet3d.widgets._workbench.applying import PredictionRunner
 from napari_unet3d.widgets._workbench.cleaning import Cleaning
 from napari_unet3d.widgets._workbench.distilling import Distilling
@@ -85,6 +85,7 @@ class Workbench(QObject):
         self.watch: StrokeWatch | None = None
         """What was painted so far; None without an annotation that fits the image."""
         self._painted: set[int] = set()
+        self._deleted: set[int] = set()
         self._marks: HeldOutMarks | None = None
         self._held_out: tuple[Plane, ...] = ()
         self._looks = QTimer(self)
@@ -153,6 +154,8 @@ class Workbench(QObject):
     def _set_annotation(self, layer: Any, *, is_empty: bool) -> None:
         self._end_strokes()
         is_another = layer != self.annotation
+        if is_another:
+            self._deleted = set()
         self.annotation = layer
         self.check.look(layer)
         self._follow(is_empty=is_empty)
@@ -228,11 +231,20 @@ class Workbench(QObject):
         if changes:
             for change in changes:
                 self._painted.update(int(i) for i in np.unique(change.labels) if i)
+            self._name_new_ids()
             self.training.take_over(changes)
             if any(_is_on(change, plane) for change in changes for plane in self._held_out):
                 self.show_held_out(self._held_out)
             self.keeping.strokes_changed()
             self.painted.emit()
+
+    def _name_new_ids(self) -> None:
+        """Make a class of ids that the user chose in napari's layer controls and painted with."""
+        if not is_own(self.annotation):  # ids of other layers are looked through first
+            return
+        new = sorted(self._painted - self._deleted - {entry.id for entry in self.session.classes})
+        if new and len(new) <= MOST_CLASSES:
+            self.set_classes(sorted([*self.session.classes, *map(self._new_class, new)], key=lambda entry: entry.id))
 
     def take_strokes(self) -> None:
         """Look for strokes now, at all places where some may be."""
@@ -267,6 +279,7 @@ class Workbench(QObject):
             self.choose_annotation(None)
         if layer in self.image_layers:
             self.choose_image([])
+        self.training.forget_run_on(layer)
 
     def _on_device_preferred(self, *_: Any) -> None:
         """The user prefers another device."""
@@ -296,10 +309,23 @@ class Workbench(QObject):
         """Add a structure with the next free id and a colour of its own."""
         classes = self.session.classes
         label_id = max((entry.id for entry in classes), default=0) + 1
-        taken = {entry.colour for entry in classes}
-        colour = next((c for c in COLOURS[1:] if c not in taken), COLOURS[1 + (len(classes) - 1) % (len(COLOURS) - 1)])
-        self.set_classes([*classes, ClassInfo(id=label_id, name=f"class {label_id}", colour=colour)])
+        self._deleted.discard(label_id)
+        self.set_classes([*classes, self._new_class(label_id)])
         self.paint_with(label_id)
+
+    def _new_class(self, label_id: int) -> ClassInfo:
+        """With a colour that no other class has, while there are some."""
+        taken = {entry.colour for entry in self.session.classes}
+        colours = COLOURS[1:]
+        colour = next((c for c in colours if c not in taken), colours[label_id % len(colours)])
+        return ClassInfo(id=label_id, name=f"class {label_id}", colour=colour)
+
+    def edit_classes(self, classes: Sequence[ClassInfo]) -> None:
+        """The user edited the table: what is no class any more is not trained on, but stays painted."""
+        before, after = ({entry.id for entry in found} for found in (self.session.classes, classes))
+        self._deleted = (self._deleted | (before - after)) - after
+        self.set_classes(classes)
+        self.painted.emit()
 
     def paint_with(self, label_id: int) -> None:
         """Take the brush with a label id; 0 takes paint away."""
@@ -312,12 +338,20 @@ class Workbench(QObject):
 
     @property
     def painted_ids(self) -> frozenset[int]:
-        """Label ids that were painted since the annotation was chosen; also where they were erased since."""
-        return frozenset(self._painted)
+        """Label ids that were painted since the annotation was chosen; also where they were erased since.
+
+        Ids of deleted classes do not count.
+        """
+        return frozenset(self._painted - self._deleted)
+
+    @property
+    def deleted_ids(self) -> frozenset[int]:
+        """Ids whose class was deleted: their strokes are there, but are not trained on."""
+        return frozenset(self._deleted)
 
     def painting_problem(self) -> str:
         """What has to be painted before anything can be learnt, as a sentence; empty if nothing."""
-        painted = self._painted
+        painted = self.painted_ids
         missing = [entry.name for entry in self.session.classes if entry.id not in painted]
         if len(painted) >= 2:
             return ""

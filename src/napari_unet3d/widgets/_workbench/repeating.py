@@ -137,7 +137,9 @@ class Repeating(QObject):
         assert image is not None  # problem() looked
         assert watch is not None
         path = image.source_path if image.time_points == 1 else None
-        return [AnnotatedImage(image.volume(t), path, watch.handed_out(t)) for t in watch.annotated_time_points]
+        deleted = self._bench.deleted_ids
+        times = watch.annotated_time_points
+        return [AnnotatedImage(image.volume(t), path, watch.handed_out(t), deleted) for t in times]
 
     def _start(self, work: Work, use: Callable[[Any], None]) -> None:
         job = Job(work, self)

@@ -172,6 +172,13 @@ class TrainingRunner(QObject):
         self._trained_on = (*image.key, 0) if is_of_this_image and image and image.time_points == 1 else None
         self.last_run = None
 
+    def forget_run_on(self, layer: Any) -> None:
+        """An image layer is gone: what was trained on it does not keep it in memory."""
+        if self._trained_on is not None and str(layer.unique_id) in self._trained_on:
+            self.last_run = self._trained_on = None
+            if self._job is None:
+                self._run = None
+
     # --- the run ------------------------------------------------------------------------------------------
 
     def _begin(self, how: Continuation | None = None) -> None:
@@ -209,6 +216,7 @@ class TrainingRunner(QObject):
             resume=how.resume,
             weights_from=how.weights_from,
             kept=bench.keeping.folder,
+            left_out=bench.deleted_ids,
             measured=bench.further.measured_count,
         )
         images = [(volume, image.source_path if image.time_points == 1 else None) for volume, _ in volumes]
@@ -259,7 +267,8 @@ class TrainingRunner(QObject):
             return
         if self._run is not None:
             self._run.has_new_strokes = True
-        new = {int(i) for change in changes for i in np.unique(change.labels) if i} - self._known_ids
+        painted = {int(i) for change in changes for i in np.unique(change.labels) if i}
+        new = painted - self._known_ids - self._bench.deleted_ids
         if new:
             self._session.tell(new_class_note(new, self._session.classes), warning=True)
         for change in changes:
