@@ -341,7 +341,7 @@ def test_validation_disturbs_nothing(make_trainer: Make, make_volume: Make) -> N
 
     def losses(often: bool) -> list[float]:
         trainer = make_trainer(steps=12, dropout=0.3)
-        trainer._validations.recorded = range(100) if often else ()
+        trainer._course.validations.recorded = range(100) if often else ()
         events = list(trainer.fit())
         assert len([event for event in events if isinstance(event, Validated)]) == (12 if often else 1)
         return [event.loss for event in events if isinstance(event, Stepped)]

@@ -9,22 +9,21 @@ from typing import Final
 import numpy as np
 import torch
 
-from napari_unet3d.engine.best_model import BestModel
 from napari_unet3d.engine.careful_steps import CarefulSteps, too_large
 from napari_unet3d.engine.class_weights import class_weights_for
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import HoldOutState, NetworkConfig, Recipe, RunRecord, TrainConfig, Triple
+from napari_unet3d.engine.course import Course
 from napari_unet3d.engine.device import DTYPES
 from napari_unet3d.engine.errors import ConfigError, TrainingError
 from napari_unet3d.engine.learner import Learner
-from napari_unet3d.engine.loss_plateau import LossPlateau
 from napari_unet3d.engine.losses import Loss, build_loss
 from napari_unet3d.engine.memory_errors import is_out_of_memory
 from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.painted_windows import lacking_windows
 from napari_unet3d.engine.parallel.group import ALONE, Group, TakeStep
 from napari_unet3d.engine.parallel.records import check_repeatable, difference_note
-from napari_unet3d.engine.plane_predictor import PlanePredictor
+from napari_unet3d.engine.plane_predictor import PlanePredictor, ValidationStopped
 from napari_unet3d.engine.progress import (
     Annotate,
     AnnotationTaken,
@@ -46,17 +45,13 @@ from napari_unet3d.engine.progress import (
     Validated,
 )
 from napari_unet3d.engine.run_history import RunHistory
-from napari_unet3d.engine.schedule import Replay, Schedule
 from napari_unet3d.engine.threads import limited_threads
-from napari_unet3d.engine.time_budget import TimeBudget
 from napari_unet3d.engine.trained_model import TrainedModel, TrainingState
 from napari_unet3d.engine.training_data import TrainingData
 from napari_unet3d.engine.training_setup import Prepared, prepare_data, residence_note
 from napari_unet3d.engine.training_start import TrainingStart, settle
-from napari_unet3d.engine.validation_plan import ValidationPlan
 from napari_unet3d.engine.volume import AnnotatedVolume
 
-_PATIENCE: Final = 10  # looks without improvement that end a run without another budget
 _TRAINING_RANDOM: Final = 1  # apart from the random numbers that choose the hold-out, which a replay does not draw
 
 
@@ -147,20 +142,9 @@ class Trainer:
         self._threads = config.threads or (record.threads if record else None)
 
         self._clock = clock
-        self._time = TimeBudget(clock, None if record else config.seconds, started_at)
-        self._schedule = Schedule(
-            config.warmup,
-            config.decay,
-            steps=config.steps,
-            by_clock=config.seconds is not None,
-            replay=Replay(record.schedule, record.steps) if record else None,
-        )
-        self._validations = ValidationPlan(config.steps, record.validated_steps if record else None)
-        self._best = BestModel()
-        self._plateau = LossPlateau()
+        self._course = Course(config, record, clock, started_at)
         self._history = RunHistory(resume.history if resume else None)
         self._previews: dict[tuple[int, int], PreviewPlane] = {}
-        self._stop_reason = ""
 
         self._data: TrainingData
         self._batch_size: int
@@ -171,7 +155,7 @@ class Trainer:
     @property
     def step(self) -> int:
         """Steps taken so far, those of a resumed run included."""
-        return self._schedule.step
+        return self._course.step
 
     # --- the loop -----------------------------------------------------------------------------------------
 
@@ -197,7 +181,7 @@ class Trainer:
                 for event in self._events() if self._group.leads else self._follow():
                     begun = self._clock()
                     yield event
-                    self._time.outside(self._clock() - begun)
+                    self._course.time.outside(self._clock() - begun)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -205,7 +189,8 @@ class Trainer:
 
     def _events(self) -> Iterator[Event]:
         state = self._resume.state if self._resume else None
-        self._time.start(already_used=state.values["seconds"] if state else 0.0)
+        course = self._course
+        course.time.start(already_used=state.values["seconds"] if state else 0.0)
         yield Started(
             str(self._start.device),
             self._start.device_reason,
@@ -220,18 +205,18 @@ class Trainer:
         planes = self._plane_predictor(learner)
         while True:
             yield from self._read_inbox(planes)
-            is_over = self._is_over()
-            if self._validation_is_due(is_over):
-                yield self._validate(planes, learner)
-            self._notice_standstill()
-            if is_over or self._stop_reason:
+            course.has_validation = self._data.has_validation
+            is_over = course.is_over
+            if course.validation_is_due(is_over):
+                yield from self._validate(planes, learner)
+            course.notice_standstill()
+            if is_over or course.stop_reason:
                 break
             yield from self._step(steps)
             yield from self._show_previews(planes)
         self._group.tell(None)
-        if not self._stop_reason:
-            self._stop_reason = "it stopped improving" if self._schedule.is_cooling else "the budget is used up"
-        yield Finished(self._stop_reason, self.step, self._time.seconds, self._stage_seconds())
+        course.stop(course.end_reason)
+        yield Finished(course.stop_reason, self.step, course.time.seconds, self._stage_seconds())
 
     def _follow(self) -> Iterator[Event]:
         """Do as the first process tells."""
@@ -265,7 +250,7 @@ class Trainer:
         if self._learner is None:
             raise TrainingError("there is no model yet: the training was not prepared")
         return TrainedModel(
-            network=self._learner.copy_of_average(self._best.weights),
+            network=self._learner.copy_of_average(self._course.best.weights),
             recipe=self._recipe(),
             normalization=self._start.normalization,
             classes=self._start.classes,
@@ -298,11 +283,11 @@ class Trainer:
         if self._resume is not None:
             yield from self._go_on(learner, steps, self._resume)
         self._learner, self._steps = learner, steps
-        self._validations.begin(self._time.seconds)
-        self._time.begin_steps()
-        if self._time.until is not None and self._time.seconds > self._time.until / 2:
+        self._course.begin_steps()
+        time = self._course.time
+        if time.until is not None and time.seconds > time.until / 2:
             yield self._history.note(
-                f"reading and preparing took {self._time.seconds:.0f} of {self._time.until:.0f} s; for a good model "
+                f"reading and preparing took {time.seconds:.0f} of {time.until:.0f} s; for a good model "
                 "give it more time",
                 "warning",
             )
@@ -349,69 +334,31 @@ class Trainer:
     # --- one step -----------------------------------------------------------------------------------------
 
     def _step(self, steps: CarefulSteps) -> Iterator[Event]:
-        rate = self._config.learning_rate * self._schedule.factor
+        course, rate = self._course, self._course.learning_rate
         self._group.tell(TakeStep(self.step, rate))
         outcome, warnings = steps.take(self.step, rate)
         if outcome is not None:
-            self._schedule.advance()
-            self._time.end_step()
-            self._history.step(self.step, self._time.seconds, outcome.loss, rate)
-            self._plateau.add(outcome.loss)
-            self._plan()
+            course.end_step(outcome.loss)
+            self._history.step(self.step, course.time.seconds, outcome.loss, rate)
         yield from (self._history.note(text, "warning") for text in warnings)
         if outcome is not None:
-            now, left = self._time.seconds, self._seconds_left()
+            now, left = course.time.seconds, course.seconds_left
             yield Stepped(self.step, outcome.loss, rate, now, left, loss_terms=outcome.terms)
-
-    # --- when it ends -------------------------------------------------------------------------------------
-
-    def _plan(self) -> None:
-        end = self._time.end
-        if end is not None:
-            step_seconds = self._time.step_seconds
-            if self._data.has_validation:
-                step_seconds = self._validations.step_cost(step_seconds, self._time.validation_seconds)
-            self._schedule.plan(self._time.seconds, end, step_seconds)
-
-    def _is_over(self) -> bool:
-        if self._stop_reason or self._schedule.is_done:
-            return True
-        return self._time.is_used_up and self.step > 0
-
-    def _notice_standstill(self) -> None:
-        """End the run, or let an open one cool down, where nothing improves any more."""
-        if self._schedule.is_cooling or self._schedule.is_replay:
-            return
-        stale = self._best.stale if self._data.has_validation else self._plateau.stale
-        if self._schedule.has_open_end and stale >= (self._config.patience or _PATIENCE):
-            self._schedule.cool_down()
-        elif self._config.patience and self._data.has_validation and stale >= self._config.patience:
-            self._stop_reason = self._stop_reason or f"no improvement in {self._config.patience} validations"
-
-    def _seconds_left(self) -> float | None:
-        if self._time.until is not None and not self._schedule.has_open_end:
-            return self._time.seconds_left
-        steps = self._schedule.steps_left
-        return None if steps is None else steps * self._time.step_seconds
 
     # --- validation and previews --------------------------------------------------------------------------
 
-    def _validation_is_due(self, is_over: bool) -> bool:
-        """Now and then and at the end; not where the owner waits for the end, nor where a repeated run had none."""
-        if not self._data.has_validation or self._stop_reason:
-            return False
-        if is_over and not self._schedule.is_replay:
-            return self.step > 0 and not self._validations.is_done(self.step)
-        return self._validations.is_due(self.step, self._time.seconds, self._time.validation_seconds)
-
-    def _validate(self, planes: PlanePredictor, learner: Learner) -> Validated:
-        with self._time.validation(), self._data.times.measure("validation"):
-            found = planes.scores()
-            is_best = self._best.consider(self.step, found.merit, learner.average.network)
-        seconds = self._time.seconds
-        self._validations.add(self.step, seconds)
+    def _validate(self, planes: PlanePredictor, learner: Learner) -> Iterator[Validated]:
+        course = self._course
+        with course.time.validation(), self._data.times.measure("validation"):
+            try:
+                found = planes.scores(lambda: self._inbox.is_stopping)
+            except ValidationStopped:  # what was best before is kept
+                return
+            is_best = course.best.consider(self.step, found.merit, learner.average.network)
+        seconds = course.time.seconds
+        course.validations.add(self.step, seconds)
         self._history.validation(self.step, seconds, found.scores, found.mean_iou, found.agreement)
-        return Validated(self.step, seconds, found.scores, found.mean_iou, is_best, found.agreement)
+        yield Validated(self.step, seconds, found.scores, found.mean_iou, is_best, found.agreement)
 
     def _show_previews(self, planes: PlanePredictor) -> Iterator[Previewed]:
         asked, self._previews = self._previews, {}
@@ -424,7 +371,7 @@ class Trainer:
     def _read_inbox(self, planes: PlanePredictor) -> Iterator[Event]:
         for command in self._inbox.drain():
             yield from self._obey(command, planes)
-        if not self._data.has_annotation and not self._stop_reason:
+        if not self._data.has_annotation and not self._course.stop_reason:
             yield self._history.note("no annotated voxel is left to train on: waiting until some is painted", "warning")
             yield from self._wait(planes)
 
@@ -444,19 +391,19 @@ class Trainer:
         elif isinstance(command, PreviewPlane):
             self._previews[command.volume, command.axis] = command
         elif isinstance(command, Stop):
-            self._stop_reason = "stopped"
+            self._course.stop("stopped")
         elif isinstance(command, Pause):
             yield from self._wait(planes)
         elif isinstance(command, TrainLonger):
-            self._extend(command)
+            self._course.extend(seconds=command.seconds, steps=command.steps)
 
     def _wait(self, planes: PlanePredictor) -> Iterator[Event]:
         """Obey commands but take no step, until `Resume`, `Stop`, or annotation where there was none."""
         was_empty = not self._data.has_annotation
-        with self._time.pause():
+        with self._course.time.pause():
             yield Paused(self.step)
             yield from self._show_previews(planes)
-            while not self._stop_reason and not (was_empty and self._data.has_annotation):
+            while not self._course.stop_reason and not (was_empty and self._data.has_annotation):
                 command = self._inbox.wait()
                 if isinstance(command, Resume) and self._data.has_annotation:
                     break
@@ -466,12 +413,6 @@ class Trainer:
 
     def _held_out(self) -> HeldOut:
         return HeldOut(self._data.hold_out.slices, self._data.hold_out.explain())
-
-    def _extend(self, command: TrainLonger) -> None:
-        """Raise the learning rate again, for as long as asked from now on."""
-        self._time.extend(command.seconds)
-        self._schedule.extend(steps=command.steps, by_clock=command.seconds is not None)
-        self._best.stale = self._plateau.stale = 0
 
     # --- records ------------------------------------------------------------------------------------------
 
@@ -489,8 +430,8 @@ class Trainer:
     def _record(self) -> RunRecord:
         return RunRecord(
             steps=self.step,
-            best_step=self._best.step if self._best.weights else self.step,
-            seconds=self._time.seconds,
+            best_step=self._course.best.step if self._course.best.weights else self.step,
+            seconds=self._course.time.seconds,
             device=str(self._start.device),
             processes=self._group.size,
             precision=self._start.precision,
@@ -500,29 +441,19 @@ class Trainer:
             batch_size_changes=tuple(self._steps.batch_size_changes),
             patch_halvings=tuple(self._steps.patch_halvings),
             patch_size=self._patch_size,
-            schedule=tuple(self._schedule.knots),
-            validated_steps=tuple(self._validations.done),
+            schedule=tuple(self._course.schedule.knots),
+            validated_steps=tuple(self._course.validations.done),
             label_ids=self._start.label_ids,
             held_out=self._data.hold_out.slices,
             hold_out=self._data.hold_out.to_state(),
             from_weights=self._from_weights,
-            stop_reason=self._stop_reason,
+            stop_reason=self._course.stop_reason,
             stage_seconds=self._stage_seconds(),
         )
 
     def _to_state(self, learner: Learner) -> TrainingState:
         tensors, learnt = learner.to_state()
-        values = {
-            "learner": learnt,
-            "steps": self._steps.to_state(),
-            "schedule": self._schedule.to_state(),
-            "seconds": self._time.seconds,
-            "until": self._time.until,
-            "best": self._best.to_state(),
-            "plateau": self._plateau.to_state(),
-            "validated": self._validations.done,
-            "recorded_validations": self._validations.recorded,
-        }
+        values = {"learner": learnt, "steps": self._steps.to_state(), **self._course.to_state()}
         return TrainingState(tensors, values)
 
     def _go_on(self, learner: Learner, steps: CarefulSteps, model: TrainedModel) -> Iterator[Note]:
@@ -530,18 +461,8 @@ class Trainer:
         assert model.state is not None  # __init__ checked
         tensors, values = model.state.tensors, model.state.values
         learner.restore(tensors, values["learner"])
-        self._schedule.restore(values["schedule"])
+        self._course.restore(values, model.network, model.recipe.train)
         steps.restore(values["steps"], self.step)
-        self._best.restore(values["best"], model.network)
-        self._plateau.restore(values["plateau"])
-        self._validations.restore(values["validated"], values["recorded_validations"])
         yield self._history.note(f"going on after step {self.step}")
-        now, before = self._config, model.recipe.train
-        if (now.seconds, now.steps) == (before.seconds, before.steps):
-            self._time.until = values["until"]
-        elif now.steps is None or now.steps > self.step:
-            self._time.until = now.seconds
-            self._schedule.extend(steps=now.steps and now.steps - self.step, by_clock=now.seconds is not None)
-            self._best.stale = self._plateau.stale = 0
-        else:
-            self._stop_reason = f"{self.step} of {now.steps} steps were taken before"
+        if (self.step, self._group.size) in steps.batch_size_changes:
+            yield self._history.note(f"going on with {self._group.size} patches in a step, one for each process")
