@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from magicgui.widgets import create_widget
-from qtpy.QtWidgets import QLabel, QMainWindow, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QMainWindow, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets._scrolling import ColumnScrollArea, guard_wheel, wrapped
 from napari_unet3d.widgets._theme import ThemeColours, follow_theme
 from napari_unet3d.widgets._workbench.bench import workbench_of
+
+_LEAST_LETTERS: Final = 8
+"""That a box shows of the name of a layer; it grows with the dock."""
 
 
 class Dock(QWidget):
@@ -89,8 +92,13 @@ def first_layer(box: Any) -> Any:
 
 
 def layer_box(kind: str) -> Any:
-    """A box that lists the viewer's layers of a kind, such as ``Image``, and none."""
-    return create_widget(annotation=f"napari.layers.{kind}", options={"nullable": True})
+    """A box that lists the viewer's layers of a kind, such as ``Image``, and none; long names do not widen it."""
+    box = create_widget(annotation=f"napari.layers.{kind}", options={"nullable": True})
+    for inner in (box.native, *box.native.findChildren(QComboBox)):
+        if isinstance(inner, QComboBox):
+            inner.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            inner.setMinimumContentsLength(_LEAST_LETTERS)
+    return box
 
 
 class _Disconnect:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets._dock import button, layer_box, set_reason
@@ -41,6 +42,9 @@ class FurtherVolumesList(QWidget):
         self.remove_button = button("Remove", "Take the chosen line out of the list", self._on_remove)
         self.list = QListWidget()
         self.list.setAccessibleName("Further volumes")
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setMinimumWidth(1)
         self.message = wrapped(QLabel())
         self._lay_out()
         self.list.currentRowChanged.connect(self._show_buttons)
@@ -75,7 +79,9 @@ class FurtherVolumesList(QWidget):
         self.list.clear()
         for entry in self._further.entries:
             use = " (measured on)" if entry.is_measured else ""
-            self.list.addItem(f"{entry.image.name} + {entry.labels.name}{use}")
+            text = f"{entry.image.name} + {entry.labels.name}{use}"
+            self.list.addItem(text)
+            self.list.item(self.list.count() - 1).setToolTip(text)  # type: ignore[union-attr]  # just added
         rows = min(_ROWS_SHOWN, self.list.count())
         self.list.setVisible(rows > 0)
         self.list.setFixedHeight(rows * max(self.list.sizeHintForRow(0), 20) + 2 * self.list.frameWidth() + 4)
