@@ -118,7 +118,7 @@ class NetworkDock(Dock):
         for pushed in (self._defaults, self._load, self._save):
             buttons.addWidget(pushed)
         self.column.setSpacing(6)
-        self.column.addWidget(Help("Choose the network that Train will train.", NETWORK_HELP))
+        self.column.addWidget(Help("Choose the network to train.", NETWORK_HELP))
         self.column.addWidget(self._running)
         self.column.addLayout(preset)
         self.column.addWidget(self._sentence)
