@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.engine.axes import VoxelSize
-from napari_unet3d.engine.errors import UNet3dError
+from napari_unet3d.engine.errors import DataError, UNet3dError
 from napari_unet3d.engine.volume import Volume
 from napari_unet3d.widgets._kept import KeptFolder, copy_without
 
@@ -79,29 +79,51 @@ class CommandTask:
         What is trained on, at least one.
     recipe
         YAML.
+    measured
+        How many of the volumes, the last ones, are measured on, not trained on.
     """
 
     folder: KeptFolder
     volumes: Sequence[AnnotatedImage]
     recipe: str
+    measured: int = 0
 
     def __call__(self, *_: Any) -> str:
         """Write the files; gives the command, quoted for the shell of this system."""
         folder = self.folder.get().make()
         recipe = RecipeTask(folder / _RECIPE, self.recipe)()
         pairs: list[tuple[str, str]] = []
-        options: list[str] = []
+        options: list[list[str]] = []
         for number, volume in enumerate(self.volumes):
             mark = f"-{number + 1}" if len(self.volumes) > 1 else ""
-            image, options = _image(volume, folder / f"command-image{mark}.npy")
+            image, needed = _image(volume, folder / f"command-image{mark}.npy")
+            options.append(needed)
             labels = folder / f"command-annotation{mark}.npy"
             _write_npy(labels, volume.read_labels())
             pairs.append((str(image), str(labels)))
         words = [sys.executable, "-m", "napari_unet3d", "train", *pairs[0]]
-        for pair in pairs[1:]:
-            words += ["--also", *pair]
-        words += ["--config", str(recipe), *options, "--out", str(folder / _MODEL)]
+        for number, pair in enumerate(pairs[1:], start=1):
+            words += ["--validate-on" if number >= len(pairs) - self.measured else "--also", *pair]
+        words += ["--config", str(recipe), *self._common(options), "--out", str(folder / _MODEL)]
         return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+    def _common(self, options: Sequence[list[str]]) -> list[str]:
+        """Options that are right for all volumes.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        wanted = max(options, key=len)
+        sizes = {volume.image.voxel_size for volume in self.volumes}
+        forms = {(volume.image.spatial_dims, volume.image.channels > 1) for volume in self.volumes}
+        if wanted and (len(sizes) > 1 or len(forms) > 1):
+            raise DataError(
+                "the volumes have different voxel sizes or axes, and not all of them are in a file that tells: one "
+                "command line cannot say so; save them as OME-TIFF, open those and train again"
+            )
+        return wanted
 
 
 def _image(volume: AnnotatedImage, spare: Path) -> tuple[Path, list[str]]:

@@ -155,3 +155,33 @@ def test_there_is_no_command_without_strokes(bench: Workbench) -> None:
     assert "paint something" in bench.repeating.problem()
     bench.repeating.copy_command()
     assert bench.session.is_warning
+
+
+def test_further_volumes_are_part_of_the_command(
+    qtbot: Any, bench: Workbench, truth: NDArray[np.bool_], image: NDArray[np.uint8]
+) -> None:
+    viewer = bench.viewer
+    painted = np.where(truth[::-1], 2, 1).astype(np.uint8)
+    other, labels = viewer.add_image(image[::-1].copy(), name="other"), viewer.add_labels(painted, name="its labels")
+    assert bench.further.add(other, labels, is_measured=True) == ""
+    bench.new_annotation()
+    paint(bench, truth, *SLICES)
+    model = run(qtbot, bench)
+    words = copied(qtbot, bench)
+    assert "--validate-on" in words
+    assert_same_weights(repeated(words), model)
+
+
+def test_volumes_of_different_size_and_no_file_are_refused(
+    bench: Workbench, image: NDArray[np.uint8], autosaves: Path
+) -> None:
+    from napari_unet3d.engine.axes import VoxelSize
+    from napari_unet3d.engine.errors import DataError
+    from napari_unet3d.engine.volume import Volume
+    from napari_unet3d.widgets._repeating import AnnotatedImage, CommandTask
+
+    assert bench.keeping.folder is not None
+    labels = np.ones(image.shape, np.uint8)
+    volumes = [AnnotatedImage(Volume.from_array(image, VoxelSize(z, 1, 1)), None, labels) for z in (1, 2)]
+    with pytest.raises(DataError, match="save them as OME-TIFF"):
+        CommandTask(bench.keeping.folder, volumes, "train: {steps: 1}\n")()

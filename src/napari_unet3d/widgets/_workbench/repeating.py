@@ -40,6 +40,8 @@ class Run:
         With which it began; None before it began.
     has_new_strokes
         Whether something was painted while it ran.
+    measured
+        How many of the volumes, the last ones, are measured on, not trained on.
     """
 
     images: tuple[tuple[Volume, str | None], ...]
@@ -48,6 +50,7 @@ class Run:
     is_from_weights: bool = False
     annotation: TrainedOn | None = None
     has_new_strokes: bool = False
+    measured: int = 0
 
     @property
     def is_repeatable(self) -> bool:
@@ -126,20 +129,23 @@ class Repeating(QObject):
             self._session.tell(f"copied: paste the command into a terminal; {promise}")
 
         self._session.tell("writing the files of the command")
-        self._start(CommandTask(folder, volumes, recipe), use)
+        measured = run.measured if run is not None else self._bench.further.measured_count
+        self._start(CommandTask(folder, volumes, recipe, measured), use)
 
     def _repeatable(self) -> Run | None:
         run, model = self._bench.training.last_run, self._session.model
         return run if run is not None and run.is_repeatable and model is not None else None
 
     def _present_volumes(self) -> list[AnnotatedImage]:
-        image, watch = self._bench.image, self._bench.watch
+        """The chosen image and the further ones, as they are painted now."""
+        image, watch, deleted = self._bench.image, self._bench.watch, self._bench.deleted_ids
         assert image is not None  # problem() looked
         assert watch is not None
         path = image.source_path if image.time_points == 1 else None
-        deleted = self._bench.deleted_ids
         times = watch.annotated_time_points
-        return [AnnotatedImage(image.volume(t), path, watch.handed_out(t), deleted) for t in times]
+        own = [AnnotatedImage(image.volume(t), path, watch.handed_out(t), deleted) for t in times]
+        pairs = [(*entry.pair(), entry.image.source_path) for entry in self._bench.further.entries]
+        return own + [AnnotatedImage(volume, path, labels, deleted) for volume, labels, path in pairs]
 
     def _start(self, work: Work, use: Callable[[Any], None]) -> None:
         job = Job(work, self)

@@ -223,7 +223,13 @@ class TrainingRunner(QObject):
         paths = [entry.image.source_path for entry in bench.further.entries]
         images += [(volume, path) for (volume, _), path in zip(further, paths, strict=True)]
         is_resumed = how.resume is not None
-        self._run = Run(tuple(images), is_resumed, self.last_run if is_resumed else None, how.weights_from is not None)
+        self._run = Run(
+            tuple(images),
+            is_resumed,
+            self.last_run if is_resumed else None,
+            how.weights_from is not None,
+            measured=bench.further.measured_count,
+        )
         self._key = (*image.key, *self._times, *bench.further.key)
         started_from = how.resume or how.weights_from
         self._known_ids = bench.painted_ids | set(started_from.label_ids if started_from else ())
