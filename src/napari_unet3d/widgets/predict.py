@@ -80,7 +80,9 @@ class PredictDock(Dock):
         self.all_times = QCheckBox("all time points")
         self.all_times.setToolTip("Else only the time point in view")
         self.only_view = QCheckBox("only what is in view")
-        self.only_view.setToolTip("Predict the part of the volume inside the canvas, along the slider all of it")
+        self.only_view.setToolTip(
+            "Predict the part of the volume inside the canvas, along the slider all of it; in the 3D view everything"
+        )
         self.probabilities = QCheckBox("layers of probabilities")
         self.probabilities.setToolTip("An image layer for each class, 0 to 1; hidden at first, click its eye")
         self.uncertainty = QCheckBox("layer of uncertainty")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Image, Labels
 
-from napari_unet3d.widgets._layers.geometry import AXES_KEY, geometry_of, new_axes, new_shape
+from napari_unet3d.io.layer_order import AXES_KEY
+from napari_unet3d.widgets._layers.geometry import geometry_of, new_axes, new_shape
 from napari_unet3d.widgets._layers.image import GEOMETRY_KEY, ImageChoice
 from napari_unet3d.widgets._layers.world import world_matrix
 
