@@ -47,26 +47,25 @@ def covers(patch: Patch, point: tuple[int, ...]) -> bool:
     return all(start <= at < start + n for start, n, at in zip(patch.start, patch.size, point, strict=True))
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_stroke_on_any_axis_enters_the_batches(
-    person: Any, data_of_run: list[TrainingData], drawn: list[Patch], axis: int
+def test_strokes_on_any_axis_enter_the_batches(
+    person: Any, data_of_run: list[TrainingData], drawn: list[Patch]
 ) -> None:
-    settings = person.session
-    settings.train_config = settings.train_config.updated(validation=0.0, patch_size=(8, 16, 16))
+    person.session.train_config = person.session.train_config.updated(validation=0.0, patch_size=(8, 16, 16))
     person.annotate(*PLANES)
     person.trains()
     (data,) = data_of_run
-    index = (14, 12, 40)[axis]
-    person.look_at(axis, index)
-    before = person.bench.annotation.data.copy()
-    person.stroke(1, (4, 6), (4, 16))
-    person.is_told(lambda event: event.box[axis] == slice(index, index + 1))
-    taken = len(drawn)
-    new = [tuple(map(int, at)) for at in np.argwhere(person.bench.annotation.data != before)]
-    assert len(new) > 10
-    assert {at[axis] for at in new} == {index}
-    person.sees(lambda: len(drawn) > taken + 3)
-    assert any(covers(patch, at) for patch in drawn[taken - 1 :] for at in new)
+    layer, new = person.bench.annotation, []
+    for axis, index in ((0, 14), (1, 12), (2, 40)):
+        person.look_at(axis, index)
+        before = layer.data.copy()
+        person.stroke(1, (4, 6), (4, 16))
+        person.is_told(lambda event, axis=axis, index=index: event.box[axis] == slice(index, index + 1))
+        taken = len(drawn)
+        painted = [tuple(map(int, at)) for at in np.argwhere(layer.data != before)]
+        assert len(painted) > 10
+        assert {at[axis] for at in painted} == {index}
+        person.sees(lambda taken=taken, painted=painted: any(covers(p, at) for p in drawn[taken:] for at in painted))
+        new += painted
     person.pauses()
     trained = data.hold_out.training_labels(0)
     assert {int(trained[at]) for at in new} == {1}
