@@ -81,7 +81,7 @@ class PredictDock(Dock):
         self.all_times.setToolTip("Else only the time point in view")
         self.only_view = QCheckBox("only what is in view")
         self.only_view.setToolTip(
-            "Predict the part of the volume inside the canvas, along the slider all of it; in the 3D view everything"
+            "Predict the part of the volume inside the canvas, along the slider all of it; everything in the 3D view"
         )
         self.probabilities = QCheckBox("layers of probabilities")
         self.probabilities.setToolTip("An image layer for each class, 0 to 1; hidden at first, click its eye")
