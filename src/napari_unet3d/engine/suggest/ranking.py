@@ -2,16 +2,14 @@
 
 Painting a slice is taken to settle what the model is unsure of on it and, less and less, beside it: at the distance d
 a share exp(-d / L). A slice is worth the uncertainty that it would settle beyond what is settled already. Slices across
-another axis show other sides of the structures, so of what they settle only a part C counts::
+another axis show other sides of the structures, so they do not count against it::
 
-    score(slice)  =  sum over voxels v of  u(v) w(v) max(0, exp(-d(v, slice) / L) - settled(v, axis of the slice))
-
-    settled(v, a) =  max(exp(-d_a(v) / L), C exp(-d(v) / L))
+    score(slice)  =  sum over voxels v of  u(v) w(v) max(0, exp(-d(v, slice) / L) - exp(-d_a(v) / L))
 
     u    entropy of the class probabilities, 0 .. 1; 0 where the voxel is annotated
     w    weight of the class, averaged with the probabilities
-    d    distance in physical units: to the slice, to the nearest annotated voxel
-    d_a  to the nearest one in a slice across the axis a, or in annotation that is no slice
+    d    distance to the slice, in physical units
+    d_a  to the nearest annotated voxel in a slice across the same axis, or in annotation that is no slice
     L    a share of the volume's longest edge
 
 The slice with the highest score comes first and then counts as painted, and so on (the greedy algorithm for facility
@@ -36,9 +34,6 @@ from napari_unet3d.engine.suggest.evidence import Evidence
 
 REACH: Final = 0.3
 """L as a share of the volume's longest edge."""
-
-CROSSING: Final = 0.0
-"""C, the part that counts of what slices across another axis settle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +97,7 @@ def ranked_slices(evidence: Evidence, units: Sequence[AnnotatedUnit] = ()) -> It
         centre = _centre(value * np.maximum(reached - settled[axis], 0), grid, axis, index)
         yield RankedSlice(axis, index, score / best, centre, _shares(evidence, axis, index))
         free[axis][index] = False
-        for other in axes:
-            settled[other] = np.maximum(settled[other], reached if other == axis else CROSSING * reached)
+        settled[axis] = np.maximum(settled[axis], reached)
 
 
 def paintable_axes(shape: tuple[int, int, int]) -> list[int]:
@@ -138,8 +132,7 @@ def _settled(evidence: Evidence, units: Sequence[AnnotatedUnit], axis: int, reac
             sides = zip(unit.start, unit.stop, evidence.grid.step, strict=True)
             cells = tuple(slice(start // step, (stop - 1) // step + 1) for start, stop, step in sides)
             own[cells] |= annotated[cells]
-    near_own, near_any = (_nearness(cells, evidence.grid, reach) for cells in (own, annotated))
-    return np.asarray(np.maximum(near_own, CROSSING * near_any))
+    return _nearness(own, evidence.grid, reach)
 
 
 def _nearness(cells: NDArray[np.bool_], grid: CellGrid, reach: float) -> NDArray[np.float32]:
