@@ -29,6 +29,7 @@ class Dock(QWidget):
         self._viewer = viewer
         self._connections: list[tuple[Any, Any]] = []
         self._message = wrapped(QLabel())
+        self._is_warning = False
         self._colours: ThemeColours | None = None
         self._is_in_window = False
         content = QWidget()
@@ -66,13 +67,18 @@ class Dock(QWidget):
     def set_colours(self, colours: ThemeColours) -> None:
         """Follow the theme."""
         self._colours = colours
+        self._colour_message()
 
     def show_message(self, text: str, *, warning: bool = False) -> None:
         """Show a sentence in the line for messages."""
+        self._is_warning = warning
         self._message.setText(text)
-        colour = self._colours.warning if warning and self._colours else ""
-        self._message.setStyleSheet(f"color: {colour};" if colour else "")
         self._message.setVisible(bool(text))
+        self._colour_message()
+
+    def _colour_message(self) -> None:
+        colour = self._colours.warning if self._is_warning and self._colours else ""
+        self._message.setStyleSheet(f"color: {colour};" if colour else "")
 
     def reset_choices(self, *args: Any) -> None:
         """Refill the boxes that list layers; napari calls it when layers come, go or change their names."""

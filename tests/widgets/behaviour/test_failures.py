@@ -69,6 +69,10 @@ def test_training_that_finds_no_memory_at_all_says_what_to_do(person: Any, monke
     assert "ran out of memory" in person.session.message
     assert "patch_size" in person.session.message
     assert person.dock.train_button.isEnabled()
+    shown = person.dock._message.styleSheet()
+    assert "color" in shown
+    person.viewer.theme = "light"
+    assert person.dock._message.styleSheet() != shown  # readable there, too
 
 
 def test_predictions_survive_a_lack_of_memory_and_errors(person: Any, monkeypatch: pytest.MonkeyPatch) -> None:
