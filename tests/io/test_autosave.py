@@ -300,3 +300,32 @@ def test_folder_removed_meanwhile(tmp_path: Path) -> None:
     saved.path.rmdir()
     saved.save_annotation(STROKES, CLASSES)
     np.testing.assert_array_equal(saved.load_annotation().labels, STROKES)
+
+
+def test_another_annotation_of_the_same_session_puts_the_one_before_aside(tmp_path: Path) -> None:
+    kept = folder(tmp_path)
+    kept.save_annotation(STROKES, CLASSES)
+    kept.begin_another()
+    kept.save_annotation(np.zeros_like(STROKES), CLASSES)
+    (kept.path / "annotation.npz").unlink()
+    np.testing.assert_array_equal(kept.load_annotation().labels, STROKES)
+
+
+def test_the_model_of_the_run_before_is_put_aside(tmp_path: Path) -> None:
+    kept = folder(tmp_path)
+    kept.make()
+    kept.put_model_aside()  # there is none: nothing happens
+    assert not kept.model_paths
+    kept.model_path.write_bytes(b"first")
+    kept.put_model_aside()
+    assert [path.read_bytes() for path in kept.model_paths] == [b"first"]
+    kept.model_path.write_bytes(b"second")
+    assert [path.read_bytes() for path in kept.model_paths] == [b"second", b"first"]
+    kept.put_model_aside()
+    assert [path.read_bytes() for path in kept.model_paths] == [b"second"]
+
+
+def test_packed_annotation_is_unpacked(tmp_path: Path) -> None:
+    labels, classes = annotation_file.unpack_annotation(pack_annotation(STROKES, CLASSES)[0])
+    np.testing.assert_array_equal(labels, STROKES)
+    assert classes == CLASSES
