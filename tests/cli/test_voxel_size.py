@@ -72,7 +72,8 @@ def test_going_on_and_distilling_keep_the_voxel_size(run: Any, ct: Any) -> None:
     assert run("train", *image, "--out", "m.safetensors", "--steps", "2", "--keep-state", *PREPARED).code == 0
     more = run("train", *image, "--out", "r.safetensors", "--resume", "m.safetensors", "--steps", "1")
     assert (more.code, more.err) == (0, "")
-    outcome = run("train", *image, "--out", "w.safetensors", "--weights-from", "m.safetensors", "--steps", "1")
+    again = ("--weights-from", "m.safetensors", "--steps", "1", "--set", "train.normalize.voxel_size='2,1.5,1.5'")
+    outcome = run("train", *image, "--out", "w.safetensors", *again)
     assert (outcome.code, outcome.err) == (0, "")
     network = ("--set", "network.filters=2", "--set", "network.levels=2", "--set", "network.features=none")
     student = run("distill", "m.safetensors", *image, "--out", "s.safetensors", "--steps", "1", *network)

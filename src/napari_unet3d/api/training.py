@@ -260,8 +260,9 @@ def settled_size(
     if origin is None:
         size = None if asked is None else in_unit_of(asked, first.image.voxel_size)
     else:
-        size = origin.voxel_size if origin.recipe.train.normalize.voxel_size else None
-        if asked is not None and asked != origin.recipe.train.normalize.size:
+        known = origin.recipe.train.normalize.size
+        size = origin.voxel_size if known else None
+        if asked is not None and (known is None or in_unit_of(asked, known) != known):
             works = "the voxels of its images" if size is None else str(size)
             raise ConfigError(
                 f"train.normalize.voxel_size = {config.normalize.voxel_size} but the model to go on with works at "
