@@ -22,15 +22,15 @@ from napari_unet3d.widgets._workbench.bench import workbench_of
 from napari_unet3d.widgets._workbench.distill_tasks import StudentChoice
 from napari_unet3d.widgets.distill import DistillDock
 
-SHAPE = (12, 24, 28)
+SHAPE = (30, 24, 28)
 TIMEOUT = 60_000
 QUICK = TrainConfig(steps=6, threads=1, precision="float32", device="cpu")
 TINY = {"levels": 2, "filters": 2, "features": "none"}
 
 
 def truth() -> np.ndarray[Any, Any]:
-    z, y, x = np.ogrid[:12, :24, :28]
-    return np.asarray(1 + ((z - 6) ** 2 + (y - 12) ** 2 + (x - 14) ** 2 < 36), np.uint8)
+    z, y, x = np.ogrid[:30, :24, :28]
+    return np.asarray(1 + ((z - 15) ** 2 + (y - 12) ** 2 + (x - 14) ** 2 < 49), np.uint8)
 
 
 def picture(seed: int = 0) -> np.ndarray[Any, Any]:
@@ -40,7 +40,7 @@ def picture(seed: int = 0) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="session")
 def teacher() -> TrainedModel:
-    labels = np.where(np.arange(12)[:, None, None] % 2 == 0, truth(), 0).astype(np.uint8)
+    labels = np.where(np.arange(30)[:, None, None] % 6 == 3, truth(), 0).astype(np.uint8)
     settings = {"levels": 2, "filters": 8, "features": "none"}
     return api.train(picture(), labels, network="fast", network_settings=settings, config=QUICK)
 
@@ -129,7 +129,7 @@ def test_distil_compare_flip_save_and_use(qtbot: Any, dock: DistillDock, teacher
 
 def test_annotation_further_images_and_scratch(qtbot: Any, dock: DistillDock, teacher: TrainedModel) -> None:
     viewer, runner = dock._viewer, dock._runner
-    labels = np.where(np.arange(12)[:, None, None] % 2 == 0, truth(), 0).astype(np.uint8)
+    labels = np.where(np.arange(30)[:, None, None] % 6 == 3, truth(), 0).astype(np.uint8)
     layer = viewer.add_labels(labels, name="paint")
     other = viewer.add_image(picture(1), name="another", visible=False)
     dock._bench.choose_annotation(layer)

@@ -161,7 +161,7 @@ def distill(
     api.check_apart(models, [*files, *(also or ()), truth, weights_from])
     student = api.load_model(resume) if resume else None
     origin = api.load_model(weights_from) if weights_from else None
-    train_config = settings.train_config()
+    train_config = budget = settings.train_config()
     if student is not None:
         train_config = settings.without_budget().train_config(student.recipe.train)
     console = make_console()
@@ -186,7 +186,7 @@ def distill(
 
     def distillation(inbox: Inbox) -> TrainingRun:
         if student is not None and settings.has_budget:  # on top of what the interrupted run had
-            inbox.put(TrainLonger(seconds=train_config.seconds, steps=train_config.steps))
+            inbox.put(TrainLonger(seconds=budget.seconds, steps=budget.steps))
         return api.distill_events(
             teachers,
             image,
