@@ -209,6 +209,8 @@ class Trainer:
             is_over = course.is_over
             if course.validation_is_due(is_over):
                 yield from self._validate(planes, learner)
+                yield from self._read_inbox(planes)  # what the owner said meanwhile
+                is_over = course.is_over
             course.notice_standstill()
             if is_over or course.stop_reason:
                 break
