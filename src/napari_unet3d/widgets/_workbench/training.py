@@ -298,7 +298,8 @@ class TrainingRunner(QObject):
 
     def _on_started(self, event: Started) -> None:
         threads = f", {event.threads} thread{'s' * (event.threads != 1)}" if event.device == "cpu" else ""
-        self._session.device = f"{event.device}{threads}, {event.precision}: {event.device_reason}"
+        shared = f", {event.processes} processes" if event.processes > 1 else ""
+        self._session.device = f"{event.device}{threads}{shared}, {event.precision}: {event.device_reason}"
 
     def _on_preparing(self, event: Preparing) -> None:
         self._session.training_progress = Progress(event.fraction, f"preparing: {event.stage}")
