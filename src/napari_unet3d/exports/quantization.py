@@ -1,7 +1,7 @@
 """Eight-bit integers in place of float32 in the convolutions of an ONNX model, and what that costs and gives.
 
-Whether it pays depends on the processor and on the network: onnxruntime has fast integer convolutions for planes, but
-none for volumes. So both models are tried on the user's own image, and the figures come before the decision.
+Whether it pays depends on the processor, the network and the method (ranges found while computing can cost more than
+integers save). So both models are tried on the user's own image, and the figures come before the decision.
 Nagel et al., "A White Paper on Neural Network Quantization" (2021), section 3: post-training quantisation.
 """
 
