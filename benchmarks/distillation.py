@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sparse_slices import painted_slices
 
 from napari_unet3d import api
+from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.config import DistillConfig, TrainConfig
 from napari_unet3d.engine.model_file import save_model
 from napari_unet3d.engine.trained_model import TrainedModel
@@ -38,15 +39,7 @@ from napari_unet3d.io.files import read_labels, read_volume
 MODELS: Final = ("teacher", "scratch", "distilled")
 KEPT: Final = 0.97
 """Share of the teacher's IoU that a student has to keep."""
-_KEY: Final = ("volume", "state", "slices", "seconds", "steps", "operations", "threads", "crop", "settings")
-
-
-def cropped(values: NDArray[Any], crop: int | None) -> NDArray[Any]:
-    """The middle `crop` voxels of each of the last three axes; all of them for None."""
-    if crop is None:
-        return values
-    parts = [slice(max(0, (n - crop) // 2), max(0, (n - crop) // 2) + crop) for n in values.shape[-3:]]
-    return np.ascontiguousarray(values[(..., *parts)])
+_KEY: Final = ("volume", "state", "slices", "seconds", "steps", "operations", "threads", "every", "settings")
 
 
 def read_task(source: Path, wanted: dict[str, Any]) -> tuple[Volume, NDArray[Any], NDArray[Any]]:
@@ -54,9 +47,10 @@ def read_task(source: Path, wanted: dict[str, Any]) -> tuple[Volume, NDArray[Any
     image, labels = (next(source.glob(f"{name}.*")) for name in ("image", "labels"))
     volume = read_volume(image)
     truth, _ = read_labels(labels, volume, zero_is_background=True)
-    if wanted["crop"] is not None:
-        volume = Volume.from_array(cropped(volume.read(), wanted["crop"]), volume.voxel_size)
-        truth = cropped(truth, wanted["crop"])
+    if (step := wanted["every"]) > 1:
+        size = VoxelSize(*(step * edge for edge in volume.voxel_size.zyx), volume.voxel_size.unit)
+        volume = Volume.from_array(volume.read()[:, ::step, ::step, ::step], size)
+        truth = np.ascontiguousarray(truth[::step, ::step, ::step])
     painted = painted_slices(truth.shape[0], wanted["slices"], wanted["state"])
     sparse = np.zeros_like(truth)
     sparse[painted] = truth[painted]
@@ -151,7 +145,7 @@ def _wanted(arguments: argparse.Namespace, volumes: list[Path]) -> Iterator[tupl
                     "steps": arguments.steps,
                     "operations": arguments.operations,
                     "threads": arguments.threads,
-                    "crop": arguments.crop,
+                    "every": arguments.every,
                     "settings": arguments.set,
                 },
             )
@@ -177,9 +171,9 @@ def main() -> None:
         told = ", ".join(f"{name} {row['figures'][name]['truth']['mean_iou']:.3f}" for name in MODELS)
         print(f"{row['volume']} state {row['state']}: IoU {told}", file=sys.stderr)
     budget = f"{arguments.steps} steps" if arguments.steps else f"{arguments.seconds:g} s"
-    crop = "" if arguments.crop is None else f", the middle {arguments.crop} voxels along each axis"
+    coarse = "" if arguments.every == 1 else f" on every voxel number {arguments.every} along each axis"
     text = (
-        f"{describe_machine(found, arguments.threads)}\n\n{arguments.slices} painted slices{crop}, {budget} for each "
+        f"{describe_machine(found, arguments.threads)}\n\n{arguments.slices} painted slices{coarse}, {budget} for each "
         f"model, students with {arguments.operations} of the operations, {arguments.states} random states\n\n"
         f"{report(rows)}"
     )
@@ -198,7 +192,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="budget of each model")
     parser.add_argument("--steps", type=int, help="the budget in steps instead")
     parser.add_argument("--operations", default="1/8", help="share of the teacher's operations")
-    parser.add_argument("--crop", type=int, help="use only the middle of each volume, for a quick look")
+    parser.add_argument("--every", type=int, default=1, help="use every Nth voxel along each axis, for a quick look")
     parser.add_argument(
         "--set", type=_setting, action="append", default=[], metavar="FIELD=VALUE", help="of DistillConfig"
     )

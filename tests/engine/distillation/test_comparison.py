@@ -91,5 +91,5 @@ def test_what_cannot_be_compared(make_teacher: Make, make_volume: Make) -> None:
     other = make_teacher(volumes=[make_volume(ids=(1, 4))])
     with pytest.raises(ConfigError, match="compare models of the same classes"):
         compared({"a": model, "b": other}, volume.image)
-    with pytest.raises(DataError, match="the truth have shape"):
+    with pytest.raises(DataError, match="the truth: shape"):
         compared({"a": model}, volume.image, truth=volume.labels[1:])
