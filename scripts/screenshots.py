@@ -159,7 +159,7 @@ def take_pictures(out: Path, seconds: float) -> None:
 
     for layer in list(viewer.layers):
         layer.visible = layer in (image, annotation)
-    annotation.visible = False
+    annotation.mode, annotation.visible = "pan_zoom", False
     predict = show_dock(viewer, "Predict")
     predict.apply_button.click()
     wait(lambda: session.is_applying)
