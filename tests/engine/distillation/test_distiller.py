@@ -183,7 +183,8 @@ def test_cancelling_keeps_the_best_student(
         if isinstance(event, Validated) and event.step == 15:
             inbox.put(Stop())
     assert isinstance(event, Finished)
-    assert (event.reason, event.step) == ("stopped", 16)  # after the present step
+    assert event.reason == "stopped"
+    assert event.step in (15, 16)  # at once, or after the present step
     model = distiller.model()
     assert model.recipe.record.best_step == 10
     assert weights is not None
