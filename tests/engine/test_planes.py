@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unet3d.engine import planes
-from napari_unet3d.engine.networks.build import Network, build_network, padded_to_legal
+from napari_unet3d.engine.networks.build import Network, build_network
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.normalize import ChannelNormalization, Normalization
 from napari_unet3d.engine.patch_source import PatchSource
@@ -53,18 +53,22 @@ def test_equals_the_untiled_prediction(changes: dict[str, Any], axis: int, index
     network = _network(**changes)
     # the slab holds all that a voxel sees
     assert max(network.description.context) <= planes._CONTEXT_ACROSS
-    padded, crop = padded_to_legal(network.config, _grey(SHAPE))
-    mirrored = torch.from_numpy(np.pad(_grey(SHAPE).numpy(), _widths(SHAPE, padded.shape[2:]), mode="reflect"))
-    with torch.inference_mode():
-        whole = network(mirrored)[crop][0]
+    whole = _whole(network, SHAPE)
     plane = _plane(network, SHAPE, axis, index)
     assert plane.shape == (3, *(n for i, n in enumerate(SHAPE) if i != axis))
     assert plane.dtype == torch.float32
     torch.testing.assert_close(plane, whole.select(axis + 1, index), atol=1e-5, rtol=1e-5)
 
 
-def _widths(shape: tuple[int, ...], padded: torch.Size) -> list[tuple[int, int]]:
-    return [(0, 0), (0, 0), *((0, large - small) for small, large in zip(shape, padded, strict=True))]
+def _whole(network: Network, shape: tuple[int, int, int]) -> torch.Tensor:
+    """K Z Y X logits of a volume around which its edge is repeated: that of the features, if there are any."""
+    border = Footprint.of(network.config).border
+    legal = network.description.legal_shape([size + 2 * b for size, b in zip(shape, border, strict=True)])
+    widths = [(b, total - b - size) for b, total, size in zip(border, legal, shape, strict=True)]
+    with torch.inference_mode():
+        framed = np.pad(network.inputs(_grey(shape)).numpy(), [(0, 0), (0, 0), *widths], mode="edge")
+        logits: torch.Tensor = network.outputs_of(torch.from_numpy(framed))[0][0]
+    return logits[(slice(None), *(slice(b, b + size) for b, size in zip(border, shape, strict=True)))]
 
 
 @pytest.mark.parametrize(("axis", "index"), [(0, 0), (1, 10), (2, 25)])
@@ -90,8 +94,7 @@ def test_large_planes_are_tiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_features_are_read_with_their_own_context() -> None:
     network = _network(features="scale_space", feature_scales=(1.0,))
-    with torch.inference_mode():
-        whole = network(_grey((20, 16, 16)))[0]
+    whole = _whole(network, (20, 16, 16))
     torch.testing.assert_close(_plane(network, (20, 16, 16), 0, 9), whole[:, 9], atol=1e-4, rtol=1e-4)
 
 

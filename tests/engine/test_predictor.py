@@ -34,6 +34,7 @@ from napari_unet3d.engine.progress import (
     Started,
     Stop,
 )
+from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.volume import Volume
 
 PADDED = UNetConfig(levels=2, filters=4, convolutions=1, kernel=3, strides=2, norm="batch", classes=3)
@@ -113,15 +114,16 @@ def _float32(**settings: Any) -> PredictConfig:
 def _untiled(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities C Z Y X from one call of the network, padded by NumPy."""
     facts = describe(model.config)
-    margin = facts.margin
-    inner = [size + 2 * m for size, m in zip(image.shape, margin, strict=True)]
+    border = Footprint.of(model.config).border
+    before = facts.margin if any(facts.margin) else border
+    inner = [size + 2 * m for size, m in zip(image.shape, before, strict=True)]
     legal = facts.legal_shape(inner)
-    pad = [(m, total - m - size) for m, total, size in zip(margin, legal, image.shape, strict=True)]
-    padded = np.pad(image, pad, mode="reflect")
+    pad = [(m, total - m - size) for m, total, size in zip(before, legal, image.shape, strict=True)]
+    padded = np.pad(image, pad, mode="reflect") if any(facts.margin) else np.pad(image, pad, mode="edge")
     with torch.no_grad():
         output = model.network(torch.from_numpy(padded)[None, None]).softmax(1)[0]
-    z, y, x = image.shape
-    result: NDArray[np.float32] = output[:, :z, :y, :x].numpy()
+    inside = tuple(slice(start, start + size) for start, size in zip(border, image.shape, strict=True))
+    result: NDArray[np.float32] = output[(slice(None), *inside)].numpy()
     return result
 
 

@@ -49,7 +49,7 @@ def test_volumes_come_to_one_voxel_size_in_the_unit_of_the_first() -> None:
 
 
 def test_an_image_without_a_voxel_size_is_named() -> None:
-    with pytest.raises(DataError, match="b.tif has no voxel size"):
+    with pytest.raises(DataError, match=r"b\.tif has no voxel size"):
         moved("1,1,1mm", volume(), volume(VoxelSize(), "b.tif"))
 
 

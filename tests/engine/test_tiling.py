@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.tile_planning import LARGEST_TILE, plan_tile
-from napari_unet3d.engine.tiling import Footprint, TileGrid, mirrored_read, whole
+from napari_unet3d.engine.tiling import Footprint, TileGrid, continued_read, whole
 
 POINTWISE = Footprint(stride=(1, 1, 1), full_halo=(0, 0, 0), shrink=(0, 0, 0), smallest=(1, 1, 1))
 SMALL_UNET = Footprint(stride=(4, 4, 4), full_halo=(9, 9, 9), shrink=(0, 0, 0), smallest=(4, 4, 4))
@@ -30,6 +30,7 @@ class Side:
     stride: int
     halo: int
     margin: int
+    border: int  # in strides
     smallest: int
     low: float
     length: float
@@ -47,6 +48,7 @@ sides = st.builds(
     stride=st.sampled_from([1, 2, 3, 4, 8]),
     halo=st.integers(0, 20),
     margin=st.sampled_from([0, 0, 1, 2, 5]),
+    border=st.integers(0, 2),
     smallest=st.integers(1, 9),
     low=st.floats(0, 1),
     length=st.floats(0, 1),
@@ -63,6 +65,7 @@ def grids(draw: st.DrawFn, overlaps: st.SearchStrategy[float]) -> TileGrid:
         full_halo=(z.halo, y.halo, x.halo),
         shrink=(2 * z.margin, 2 * y.margin, 2 * x.margin),
         smallest=(smallest[0], smallest[1], smallest[2]),
+        border=tuple(0 if side.margin else side.border * side.stride for side in (z, y, x)),  # type: ignore[arg-type]
     )
     return TileGrid(
         (z.size, y.size, x.size),
@@ -147,6 +150,17 @@ def test_a_small_volume_gets_one_tile_of_the_next_legal_size() -> None:
     assert len(grid) == 1
 
 
+def test_a_network_that_pads_with_zeros_gets_a_border() -> None:
+    framed = replace(SMALL_UNET, border=(0, 4, 8))
+    grid = TileGrid((4, 9, 20), framed, (128, 128, 128))
+    assert grid.tile == (4, 20, 36)  # 9 + 2 * 4 and 20 + 2 * 8, rounded up to the stride
+    (tile,) = grid.tiles()
+    assert tile.read == (slice(0, 4), slice(-4, 16), slice(-8, 28))
+    assert tile.kept == whole((4, 9, 20))
+    assert tile.crop == (slice(0, 4), slice(4, 13), slice(8, 28))
+    assert tile.repeats_edge
+
+
 def test_tiles_nearest_to_the_plane_come_first() -> None:
     grid = TileGrid((40, 8, 8), POINTWISE, (8, 8, 8))
     assert [t.kept[0].start for t in grid.tiles(start_at=(0, 17))] == [16, 8, 24, 0, 32]
@@ -164,13 +178,23 @@ def test_a_halo_that_leaves_nothing_is_refused() -> None:
 )
 def test_mirroring_is_that_of_numpy(size: int, before: int, after: int) -> None:
     line = np.arange(size)
-    box, (_, _, x) = mirrored_read((slice(0, 1), slice(0, 1), slice(-before, size + after)), (1, 1, size))
+    read = (slice(0, 1), slice(0, 1), slice(-before, size + after))
+    box, (_, _, x) = continued_read(read, (1, 1, size), repeats_edge=False)
     padded = np.pad(line, (before, after), mode="reflect" if size > 1 else "edge")
     assert np.array_equal(line[box[2]][x], padded)
 
 
+@given(size=st.integers(1, 12), before=st.integers(0, 30), after=st.integers(0, 30))
+def test_repeating_is_that_of_numpy(size: int, before: int, after: int) -> None:
+    line = np.arange(size)
+    read = (slice(0, 1), slice(0, 1), slice(-before, size + after))
+    box, (_, _, x) = continued_read(read, (1, 1, size), repeats_edge=True)
+    assert np.array_equal(line[box[2]][x], np.pad(line, (before, after), mode="edge"))
+
+
 def test_mirroring_reads_no_more_than_is_needed() -> None:
-    box, (z, _, _) = mirrored_read((slice(-3, 5), slice(2, 4), slice(0, 1)), (100, 100, 1))
+    read = (slice(-3, 5), slice(2, 4), slice(0, 1))
+    box, (z, _, _) = continued_read(read, (100, 100, 1), repeats_edge=False)
     assert box == (slice(0, 5), slice(2, 4), slice(0, 1))
     assert z.tolist() == [3, 2, 1, 0, 1, 2, 3, 4]
 

@@ -70,9 +70,7 @@ def _flat_patches(
     return {**shapes, None: shapes[0]}
 
 
-def halved_patches(
-    network: Description, shapes: Mapping[Orientation, Triple]
-) -> dict[Orientation, Triple] | None:
+def halved_patches(network: Description, shapes: Mapping[Orientation, Triple]) -> dict[Orientation, Triple] | None:
     """Patches of about half the voxels: each is cut along the longest side that can be cut. None where none can.
 
     The network keeps at least two voxels on its coarsest level, so that every normalisation has something to do.

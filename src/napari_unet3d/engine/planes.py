@@ -11,7 +11,7 @@ from torch import Tensor
 from napari_unet3d.engine.config import Triple
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Box
-from napari_unet3d.engine.tiling import Footprint, TileGrid, mirrored_read
+from napari_unet3d.engine.tiling import Footprint, TileGrid, continued_read
 
 _CONTEXT_ACROSS: Final = 12
 """Voxels of context on each side of the plane; what lies further away hardly matters, and costs time."""
@@ -45,7 +45,7 @@ def predict_plane(
     grid = TileGrid(source.shape, footprint, _tile(footprint, axis), box=box)
     result: Tensor | None = None
     for tile in grid.tiles():
-        inside, positions = mirrored_read(tile.read, source.shape)
+        inside, positions = continued_read(tile.read, source.shape, repeats_edge=tile.repeats_edge)
         values = source.read(inside)
         for dim, position in enumerate(positions):
             values = values.index_select(dim, torch.from_numpy(position).to(values.device))

@@ -16,7 +16,7 @@ from napari_unet3d.engine.config import Recipe
 from napari_unet3d.engine.errors import DataError
 from napari_unet3d.engine.heads import Head
 from napari_unet3d.engine.progress import Box
-from napari_unet3d.engine.tiling import Tile, mirrored_read
+from napari_unet3d.engine.tiling import Tile, continued_read
 from napari_unet3d.engine.uncertainty import entropy
 from napari_unet3d.engine.volume import Volume
 
@@ -77,8 +77,8 @@ class PredictionOutputs:
 
 
 def read_tile(model: Predictable, image: Volume, tile: Tile) -> NDArray[np.float32]:
-    """C Z Y X network input of a tile, mirrored where it reaches outside of the image."""
-    inside, (z, y, x) = mirrored_read(tile.read, image.shape)
+    """C Z Y X network input of a tile, the image continued where it reaches outside."""
+    inside, (z, y, x) = continued_read(tile.read, image.shape, repeats_edge=tile.repeats_edge)
     block = model.normalization.apply(image.read(inside))
     if inside == tile.read:
         return block

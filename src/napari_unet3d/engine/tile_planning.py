@@ -89,13 +89,14 @@ def _choices(i: int, shape: Triple, footprint: Footprint, halo: Halo, overlap: f
     For each number the smallest size that has the wanted halo, or else the largest.
     """
     smallest, stride, shrink = footprint.smallest[i], footprint.stride[i], footprint.shrink[i]
-    longest = min(footprint.legal_output(shape)[i], max(smallest, LONGEST_SIDE - shrink))
+    framed = footprint.framed(shape)
+    longest = min(footprint.legal_output(framed)[i], max(smallest, LONGEST_SIDE - shrink))
     choices: dict[int, tuple[int, int, bool]] = {}
     for output in range(longest - (longest - smallest) % stride, smallest - 1, -stride):
         tile = output + shrink
         dropped = footprint.auto_halo((tile, tile, tile))[i] if halo == "auto" else halo[i]
         axis = tile_axis(i, shape, footprint, tile, dropped, overlap, box)
-        capped = halo == "auto" and output < shape[i] and dropped < footprint.wanted_halo[i]
+        capped = halo == "auto" and output < framed[i] and dropped < footprint.wanted_halo[i]
         if axis.step >= 1 and not (capped and axis.count in choices):
             choices[axis.count] = (tile, axis.count, capped)
     if not choices:

@@ -2,7 +2,7 @@
 
 Along one axis, for a network whose output is as large as its input (`shrink` = 0)::
 
-    volume       |0                                         size|  far end padded to a legal size
+    volume     |::0                                       size::|  with a border; far end padded to a legal size
     tile 0       |============================:::::::|             kept part =, halo :
     tile 1                         |:::::::===================|
     starts       0                 s * k                           multiples of the network's total stride s
@@ -16,11 +16,16 @@ and for a network with valid padding, which returns `shrink` voxels less than it
     read    :::::|============================|:::::               context, mirrored outside of the volume
     kept         |============================|
 
-*Untiled* means one tile that holds the whole volume, padded at the far end to the next size the network can
-take. Tiling changes nothing as long as the halo covers what the network sees: tiles start on multiples of
-the total stride, so that poolings fall on the same voxels, and a tile at the border ends where the untiled
-volume would end, so that the network's own padding is met in the same place. What lies outside the volume
-is mirrored without repeating the edge. All tiles of a grid have the same size.
+*Untiled* means one tile that holds the whole volume with a border around it, padded at the far end to the next
+size the network can take. Tiling changes nothing as long as the halo covers what the network sees: tiles start on
+multiples of the total stride, so that poolings fall on the same voxels, and a tile at the border ends where the
+untiled volume would end, so that the network's own padding is met in the same place. All tiles of a grid have the
+same size.
+
+A network that pads its convolutions with zeros has the border filled by repeating the outermost voxels: with zeros
+next to them, or with a mirror image, these voxels look like structures that end or bend there (figures in
+docs/decisions/border.md). What a network with valid padding reads outside of the volume is mirrored without
+repeating the edge (Ronneberger et al. 2015, figure 2).
 """
 
 from __future__ import annotations
@@ -42,6 +47,9 @@ from napari_unet3d.engine.tile_axis import TileAxis, TileSpan, round_up
 LARGEST_HALO: Final = 16
 """Largest halo chosen on its own, in voxels."""
 
+BORDER: Final = 4
+"""Voxels by which a volume is continued on every side for a network that pads with zeros, at least."""
+
 Halo: TypeAlias = tuple[int, int, int] | Literal["auto"]
 T = TypeVar("T")
 
@@ -58,6 +66,8 @@ class Footprint:
     """Input size minus output size; 0 with same padding."""
     smallest: Triple
     """Output size of the smallest legal input; legal output sizes are this plus multiples of `stride`."""
+    border: tuple[int, int, int] = (0, 0, 0)
+    """Voxels by which the volume is continued on each side: multiples of `stride`, 0 with valid padding."""
 
     @classmethod
     def of(cls, network: NetworkConfig) -> Footprint:
@@ -72,12 +82,30 @@ class Footprint:
             # with valid padding only the fixed features in front are padded
             return round_up(axis.feature_radius, stride[i]) if axis.valid else axis.context
 
+        def border(i: int) -> int:
+            axis = facts.geometry[i]
+            return 0 if axis.valid else round_up(min(BORDER, axis.context), stride[i])
+
         return cls(
             stride=stride,
             full_halo=_map3(halo),
             shrink=_map3(lambda i: smallest_input[i] - smallest[i]),
             smallest=smallest,
+            border=_map3(border),
         )
+
+    @property
+    def repeats_edge(self) -> bool:
+        """Whether a volume is continued by its outermost voxels, not mirrored."""
+        return not any(self.shrink)
+
+    def framed(self, shape: Sequence[int]) -> Triple:
+        """Size (Z Y X) of a volume with its border."""
+        return _map3(lambda i: shape[i] + 2 * self.border[i])
+
+    def within_frame(self, box: Box) -> Box:
+        """Where a box of the volume lies in the volume with its border."""
+        return _map3(lambda i: slice(box[i].start + self.border[i], box[i].stop + self.border[i]))
 
     def legal_output(self, shape: Sequence[int]) -> Triple:
         """Smallest output size (Z Y X) the network can give that holds `shape`."""
@@ -86,9 +114,9 @@ class Footprint:
     def legal_tile(self, tile: Sequence[int], shape: Sequence[int]) -> Triple:
         """Input size (Z Y X) to use when `tile` is asked for.
 
-        Legal, no larger than an untiled `shape`, and else large enough to keep one stride.
+        Legal, no larger than an untiled `shape` with its border, and else large enough to keep one stride.
         """
-        untiled = self.legal_output(shape)
+        untiled = self.legal_output(self.framed(shape))
         output = self.legal_output(_map3(lambda i: max(self.stride[i], tile[i] - self.shrink[i])))
         return _map3(lambda i: min(output[i], untiled[i]) + self.shrink[i])
 
@@ -121,6 +149,8 @@ class Tile:
     """Where `kept` lies in the output of the network."""
     ramps: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
     """Weights along Z, Y and X over `kept`; all ones without overlap."""
+    repeats_edge: bool = False
+    """Whether the outermost voxels are repeated outside of the volume; otherwise it is mirrored."""
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -182,7 +212,8 @@ class TileGrid:
     def rows(self) -> list[list[Tile]]:
         """The tiles grouped by their place along Z, in order."""
         z_spans, y_spans, x_spans = self._spans
-        return [[_tile(z, y, x) for y in y_spans for x in x_spans] for z in z_spans]
+        footprint = self.footprint
+        return [[_tile((z, y, x), footprint) for y in y_spans for x in x_spans] for z in z_spans]
 
     def tiles(self, start_at: tuple[int, int] | None = None) -> list[Tile]:
         """All tiles, in Z Y X order or those nearest to a plane first.
@@ -205,11 +236,12 @@ def whole(shape: Triple) -> Box:
 
 
 def tile_axis(i: int, shape: Triple, footprint: Footprint, tile: int, halo: int, overlap: float, box: Box) -> TileAxis:
-    """The layout along axis `i`, for a tile of that input size and a halo of that width there."""
+    """The layout along axis `i` with its border, for a tile of that input size and a halo of that width there."""
+    framed = footprint.within_frame(box)[i]
     return TileAxis(
-        size=shape[i],
-        low=box[i].start,
-        high=box[i].stop,
+        size=footprint.framed(shape)[i],
+        low=framed.start,
+        high=framed.stop,
         output=tile - footprint.shrink[i],
         shrink=footprint.shrink[i],
         stride=footprint.stride[i],
@@ -218,17 +250,24 @@ def tile_axis(i: int, shape: Triple, footprint: Footprint, tile: int, halo: int,
     )
 
 
-def _tile(z: TileSpan, y: TileSpan, x: TileSpan) -> Tile:
-    spans = (z, y, x)
+def _tile(spans: tuple[TileSpan, TileSpan, TileSpan], footprint: Footprint) -> Tile:
+    """Spans lie in the volume with its border, the tile in the volume."""
+
+    def moved(part: slice, i: int) -> slice:
+        return slice(part.start - footprint.border[i], part.stop - footprint.border[i])
+
     return Tile(
-        read=(z.read, y.read, x.read),
-        kept=(z.kept, y.kept, x.kept),
+        read=_map3(lambda i: moved(spans[i].read, i)),
+        kept=_map3(lambda i: moved(spans[i].kept, i)),
         crop=_map3(lambda i: slice(spans[i].offset, spans[i].offset + len(spans[i].ramp))),
-        ramps=(z.ramp, y.ramp, x.ramp),
+        ramps=_map3(lambda i: spans[i].ramp),
+        repeats_edge=footprint.repeats_edge,
     )
 
 
-def mirrored_read(read: Sequence[slice], shape: Triple) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
+def continued_read(
+    read: Sequence[slice], shape: Triple, *, repeats_edge: bool
+) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
     """What of a volume must be read to fill a box that may reach outside of it.
 
     Parameters
@@ -237,18 +276,21 @@ def mirrored_read(read: Sequence[slice], shape: Triple) -> tuple[Box, tuple[NDAr
         Z Y X slices; may start below 0 and end beyond `shape`.
     shape
         Z Y X of the volume.
+    repeats_edge
+        Continue the volume by its outermost voxels; otherwise mirror it without repeating the edge, as often as
+        needed (an axis of length 1 is repeated).
 
     Returns
     -------
     Box
         The part to read, inside the volume.
     tuple
-        For Z, Y and X the indices into that part which give the box. Outside, the volume is continued by
-        mirroring without repeating the edge, as often as needed; an axis of length 1 is repeated.
+        For Z, Y and X the indices into that part which give the box.
     """
     insides, indices = [], []
     for part, size in zip(read, shape, strict=True):
-        place = mirrored(np.arange(part.start, part.stop), size)
+        wanted = np.arange(part.start, part.stop)
+        place = wanted.clip(0, size - 1) if repeats_edge else mirrored(wanted, size)
         low = int(place.min())
         insides.append(slice(low, int(place.max()) + 1))
         indices.append(place - low)

@@ -151,7 +151,7 @@ def build_loss(
 def _of_all(sums: Sequence[Tensor], summed: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """Sums over all processes, in one message."""
     flat = summed(torch.cat([values.flatten() for values in sums]))
-    parts = flat.split([values.numel() for values in sums])
+    parts = torch.split(flat, [values.numel() for values in sums])
     return [part.view(values.shape) for part, values in zip(parts, sums, strict=True)]
 
 
