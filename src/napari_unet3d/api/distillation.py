@@ -30,6 +30,7 @@ from napari_unet3d.engine.distillation.student import DEFAULT_OPERATIONS, parse_
 from napari_unet3d.engine.distillation.teacher import Teacher
 from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.holdout import HoldOut
+from napari_unet3d.engine.learner import load_optimizers
 from napari_unet3d.engine.model_file import check_model_output, load_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import watched
@@ -135,6 +136,7 @@ def distill_events(
     UNet3dError
         If a setting, a file, a teacher or the annotation cannot be used; nothing is written then.
     """
+    load_optimizers()
     started = time.monotonic()
     if resume is not None and weights_from is not None:
         raise ConfigError("--resume and --weights-from are both given; give one of them")
@@ -252,6 +254,7 @@ def scratch_events(
     UNet3dError
         If the labels or a file cannot be used.
     """
+    load_optimizers()
     started = time.monotonic()
     path = None
     if out is not None:

@@ -14,6 +14,7 @@ from napari_unet3d.engine.axes import VoxelSize
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.config import NetworkConfig, RunRecord, TrainConfig
 from napari_unet3d.engine.errors import ConfigError, FileError, UNet3dError
+from napari_unet3d.engine.learner import load_optimizers
 from napari_unet3d.engine.model_file import check_model_output, save_model
 from napari_unet3d.engine.networks.presets import network_config
 from napari_unet3d.engine.nonfinite import NonFiniteWatch, watched
@@ -199,6 +200,7 @@ def train_events(
     UNet3dError
         If a setting, a file or the annotation cannot be used; nothing is written then.
     """
+    load_optimizers()
     started = time.monotonic()
     path = None
     if out is not None:
