@@ -119,7 +119,7 @@ def _untiled(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
     inner = [size + 2 * m for size, m in zip(image.shape, before, strict=True)]
     legal = facts.legal_shape(inner)
     pad = [(m, total - m - size) for m, total, size in zip(before, legal, image.shape, strict=True)]
-    padded = np.pad(image, pad, mode="reflect") if any(facts.margin) else np.pad(image, pad, mode="edge")
+    padded = np.pad(image, pad, mode="edge")
     with torch.no_grad():
         output = model.network(torch.from_numpy(padded)[None, None]).softmax(1)[0]
     inside = tuple(slice(start, start + size) for start, size in zip(border, image.shape, strict=True))

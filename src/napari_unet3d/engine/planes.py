@@ -45,7 +45,7 @@ def predict_plane(
     grid = TileGrid(source.shape, footprint, _tile(footprint, axis), box=box)
     result: Tensor | None = None
     for tile in grid.tiles():
-        inside, positions = continued_read(tile.read, source.shape, repeats_edge=tile.repeats_edge)
+        inside, positions = continued_read(tile.read, source.shape)
         values = source.read(inside)
         for dim, position in enumerate(positions):
             values = values.index_select(dim, torch.from_numpy(position).to(values.device))

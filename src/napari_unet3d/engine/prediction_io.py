@@ -78,7 +78,7 @@ class PredictionOutputs:
 
 def read_tile(model: Predictable, image: Volume, tile: Tile) -> NDArray[np.float32]:
     """C Z Y X network input of a tile, the image continued where it reaches outside."""
-    inside, (z, y, x) = continued_read(tile.read, image.shape, repeats_edge=tile.repeats_edge)
+    inside, (z, y, x) = continued_read(tile.read, image.shape)
     block = model.normalization.apply(image.read(inside))
     if inside == tile.read:
         return block

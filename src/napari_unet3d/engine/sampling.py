@@ -98,11 +98,13 @@ class PatchSampler:
         *,
         shapes: Mapping[Orientation, Triple],
         border: tuple[int, int, int] = (0, 0, 0),
+        beyond: tuple[int, int, int] = (0, 0, 0),
         margin: Triple = DEFAULT_MARGIN,
     ) -> None:
         self.labels = list(labels)
         self._ids = tuple(label_ids)
         self._border = border
+        self._beyond = beyond
         self._margin = margin
         self._volumes = [_VolumeVoxels(values, self._ids, volume, margin) for volume, values in enumerate(self.labels)]
         self.shapes = shapes
@@ -194,14 +196,19 @@ class PatchSampler:
         labels = self.labels[unit.volume]
         size = self.shapes[unit.axis]
         place = np.unravel_index(voxel, labels.shape)
-        centre = centre_near(rng, [int(position) for position in place], labels.shape, size, self._border)
+        centre = centre_near(rng, [int(position) for position in place], labels.shape, size, self._border, self._beyond)
         return Patch(unit.volume, centre, size, unit.axis, int(labels.flat[voxel]))
 
 
 def centre_near(
-    rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], size: Triple, border: Sequence[int]
+    rng: np.random.Generator,
+    voxel: Sequence[int],
+    shape: Sequence[int],
+    size: Triple,
+    border: Sequence[int],
+    beyond: Sequence[int] = (0, 0, 0),
 ) -> tuple[float, float, float]:
-    """Centre of a patch that shows a voxel anywhere but near its border, and as little beyond the volume as possible.
+    """Centre of a patch that shows a voxel anywhere but near its border, and little of what is beyond the volume.
 
     Parameters
     ----------
@@ -209,13 +216,16 @@ def centre_near(
         Z Y X of the voxel and of the volume.
     size, border
         Z Y X of the patch, and what of it a network without padding gives no output for.
+    beyond
+        Z Y X voxels around the volume that a patch may show in addition, as in prediction.
     """
     centre = []
-    for position, extent, n, lost in zip(voxel, shape, size, border, strict=True):
+    for position, extent, n, lost, more in zip(voxel, shape, size, border, beyond, strict=True):
         edge = lost + (n - 2 * lost) // _EDGE
         start = position - int(rng.integers(edge, n - edge))
-        room = extent + lost - n
-        start = (extent - n) // 2 if room < -lost else min(max(start, -lost), room)
+        outside = lost + more
+        room = extent + outside - n
+        start = (extent - n) // 2 if room < -outside else min(max(start, -outside), room)
         centre.append(start + (n - 1) / 2)
     return (centre[0], centre[1], centre[2])
 

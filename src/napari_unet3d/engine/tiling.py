@@ -13,7 +13,7 @@ Along one axis, for a network whose output is as large as its input (`shrink` = 
 
 and for a network with valid padding, which returns `shrink` voxels less than it reads::
 
-    read    :::::|============================|:::::               context, mirrored outside of the volume
+    read    :::::|============================|:::::               context, the edge repeated outside of the volume
     kept         |============================|
 
 *Untiled* means one tile that holds the whole volume with a border around it, padded at the far end to the next
@@ -22,10 +22,9 @@ multiples of the total stride, so that poolings fall on the same voxels, and a t
 untiled volume would end, so that the network's own padding is met in the same place. All tiles of a grid have the
 same size.
 
-A network that pads its convolutions with zeros has the border filled by repeating the outermost voxels: with zeros
-next to them, or with a mirror image, these voxels look like structures that end or bend there (figures in
-docs/decisions/border.md). What a network with valid padding reads outside of the volume is mirrored without
-repeating the edge (Ronneberger et al. 2015, figure 2).
+Outside of the volume the outermost voxels are repeated: next to zeros, or to a mirror image (as in Ronneberger et al.
+2015, figure 2), these look like structures that end or bend there (figures in docs/decisions/border.md). The border
+keeps the zeros away with which a network pads its convolutions.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ from numpy.typing import NDArray
 from napari_unet3d.engine.config import NetworkConfig, Triple
 from napari_unet3d.engine.describe import describe
 from napari_unet3d.engine.errors import ConfigError
-from napari_unet3d.engine.mirror import mirrored
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.tile_axis import TileAxis, TileSpan, round_up
 
@@ -94,11 +92,6 @@ class Footprint:
             border=_map3(border),
         )
 
-    @property
-    def repeats_edge(self) -> bool:
-        """Whether a volume is continued by its outermost voxels, not mirrored."""
-        return not any(self.shrink)
-
     def framed(self, shape: Sequence[int]) -> Triple:
         """Size (Z Y X) of a volume with its border."""
         return _map3(lambda i: shape[i] + 2 * self.border[i])
@@ -149,8 +142,6 @@ class Tile:
     """Where `kept` lies in the output of the network."""
     ramps: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
     """Weights along Z, Y and X over `kept`; all ones without overlap."""
-    repeats_edge: bool = False
-    """Whether the outermost voxels are repeated outside of the volume; otherwise it is mirrored."""
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -261,13 +252,10 @@ def _tile(spans: tuple[TileSpan, TileSpan, TileSpan], footprint: Footprint) -> T
         kept=_map3(lambda i: moved(spans[i].kept, i)),
         crop=_map3(lambda i: slice(spans[i].offset, spans[i].offset + len(spans[i].ramp))),
         ramps=_map3(lambda i: spans[i].ramp),
-        repeats_edge=footprint.repeats_edge,
     )
 
 
-def continued_read(
-    read: Sequence[slice], shape: Triple, *, repeats_edge: bool
-) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
+def continued_read(read: Sequence[slice], shape: Triple) -> tuple[Box, tuple[NDArray[np.intp], ...]]:
     """What of a volume must be read to fill a box that may reach outside of it.
 
     Parameters
@@ -276,21 +264,17 @@ def continued_read(
         Z Y X slices; may start below 0 and end beyond `shape`.
     shape
         Z Y X of the volume.
-    repeats_edge
-        Continue the volume by its outermost voxels; otherwise mirror it without repeating the edge, as often as
-        needed (an axis of length 1 is repeated).
 
     Returns
     -------
     Box
         The part to read, inside the volume.
     tuple
-        For Z, Y and X the indices into that part which give the box.
+        For Z, Y and X the indices into that part which give the box, the outermost voxels repeated outside.
     """
     insides, indices = [], []
     for part, size in zip(read, shape, strict=True):
-        wanted = np.arange(part.start, part.stop)
-        place = wanted.clip(0, size - 1) if repeats_edge else mirrored(wanted, size)
+        place = np.arange(part.start, part.stop).clip(0, size - 1)
         low = int(place.min())
         insides.append(slice(low, int(place.max()) + 1))
         indices.append(place - low)

@@ -21,6 +21,7 @@ from napari_unet3d.engine.patch_shapes import Orientation, planned_patches
 from napari_unet3d.engine.patch_source import PatchSource
 from napari_unet3d.engine.progress import Event, Preparing
 from napari_unet3d.engine.sampling import PatchSampler
+from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.training_data import TrainingData, known_labels
 from napari_unet3d.engine.volume import AnnotatedVolume
 
@@ -244,6 +245,7 @@ def _sampler(
         label_ids,
         shapes=shapes,
         border=(z, y, x),
+        beyond=Footprint.of(network.config).border,
         margin=margin_for(volumes[0].image.voxel_size),
     )
 

@@ -16,14 +16,13 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from napari_unet3d.engine.augment.warp import Warp
-from napari_unet3d.engine.mirror import mirrored
 from napari_unet3d.engine.volume import NOT_ANNOTATED
 
 
 def sample(source: Tensor, labels: Tensor, centre: Sequence[float], warp: Warp) -> tuple[Tensor, Tensor]:
     """A training patch and its labels, resampled once.
 
-    The image is interpolated trilinearly and mirrored at its border; a label is that of the nearest voxel,
+    The image is interpolated trilinearly, its outermost voxels repeated outside; a label is that of the nearest voxel,
     and not annotated outside. A grid-aligned warp copies voxels without interpolation.
 
     Parameters
@@ -52,12 +51,12 @@ def sample(source: Tensor, labels: Tensor, centre: Sequence[float], warp: Warp) 
 
 
 def _copy(source: Tensor, labels: Tensor, start: tuple[int, int, int], warp: Warp) -> tuple[Tensor, Tensor]:
-    """The box of `warp.size` from `start`, mirrored where it leaves the source, then flipped."""
+    """The box of `warp.size` from `start`, the outermost voxels repeated outside of the source, then flipped."""
     patch, patch_labels = source, labels
     across_border: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
     for axis, (first, count) in enumerate(zip(start, warp.size, strict=True)):
         wanted = np.arange(first, first + count)
-        held = mirrored(wanted, source.shape[axis])
+        held = wanted.clip(0, source.shape[axis] - 1)
         lowest, highest = int(held.min()), int(held.max())
         patch = patch.narrow(axis, lowest, highest - lowest + 1)
         patch_labels = patch_labels.narrow(axis, lowest, highest - lowest + 1)
@@ -80,7 +79,7 @@ def _interpolate(source: Tensor, positions: Tensor) -> Tensor:
     corners = [0]
     weights: list[Tensor] = []
     for axis, length in enumerate(lengths):
-        inside = mirrored(positions[..., axis], length)
+        inside = positions[..., axis].clamp(0, length - 1)
         lower = inside.floor().clamp(max=max(length - 2, 0))
         upper_weight = inside - lower
         base = base * length + lower.long()

@@ -114,7 +114,7 @@ class Warp:
         return positions.movedim(0, -1)
 
     def bounds(self, centre: Sequence[float], shape: Sequence[int]) -> Box:
-        """The part of a source that `sample` reads for this patch, mirrored reads beyond its border included.
+        """The part of a source that `sample` reads for this patch.
 
         Cutting the part out and moving the centre by its start gives the same patch.
 
@@ -212,11 +212,7 @@ def _rotation_matrix(degrees: tuple[float, float, float]) -> NDArray[np.float64]
 
 
 def _read_range(low: float, high: float, length: int) -> slice:
-    """Voxels read for positions from low to high along one axis that is mirrored at both ends."""
-    last = length - 1
-    # a read beyond an end comes back as far inside; keeping the end itself keeps the mirror in its place
-    nearest = min(low, 2 * last - high if high > last else low)
-    farthest = max(high, -low if low < 0 else high)
-    start = max(math.floor(nearest - _ROUNDING), 0)
-    stop = min(math.floor(farthest + _ROUNDING) + 2, length)
+    """Voxels read for positions from low to high along one axis, the outermost ones for what lies beyond."""
+    start = min(max(math.floor(low - _ROUNDING), 0), length - 1)
+    stop = min(max(math.floor(high + _ROUNDING) + 2, 1), length)
     return slice(start, stop)
