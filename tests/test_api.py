@@ -20,6 +20,7 @@ from napari_unet3d.engine.learner import Learner
 from napari_unet3d.engine.model_file import save_model
 from napari_unet3d.engine.progress import Finished, Inbox, Note, Saved, Stepped, Stop
 from napari_unet3d.engine.volume import Volume
+from napari_unet3d.io.files import read_volume
 
 SMALL = UNetConfig(levels=2, filters=4)
 QUICK = TrainConfig(steps=6, device="cpu", precision="float32", patch_size=(4, 16, 16))
@@ -390,7 +391,14 @@ def test_probabilities_are_evaluated_as_they_were_written(start: Any, files: Pat
     config = PredictConfig(device="cpu", precision="float32")
     list(api.predict_events(run.model(), files / "image.npy", out, probabilities=p, config=config))
     result = api.evaluate(out, files / "truth.npy", probabilities=p)
-    assert 0 < result.mean_foreground_threshold_iou < result.mean_foreground_iou
+    p_values = np.moveaxis(read_volume(p, axes="XYZC" if suffix == ".nii.gz" else None).read(), 0, -1)
+    truth = np.load(files / "truth.npy")
+    ious = []
+    for threshold in np.linspace(0.5, 0.95, 10):
+        found = p_values[..., 1] >= threshold
+        ious.append((found & (truth == 2)).sum() / (found | (truth == 2)).sum())
+    assert result.mean_foreground_threshold_iou == pytest.approx(np.mean(ious), abs=2e-3)
+    assert ious[0] > 0
 
 
 @pytest.mark.parametrize("is_flat", [False, True])

@@ -156,7 +156,7 @@ def test_choices_and_ticks_speak_up_at_once(qtbot: QtBot) -> None:
         press(editor(form, "norm"), Qt.Key.Key_Down)
     with qtbot.waitSignal(form.changed, timeout=100):
         press(editor(form, "residual"), Qt.Key.Key_Space)
-    assert form.config == UNetConfig(norm="instance", residual=True)
+    assert form.config == UNetConfig(norm="batch_renorm", residual=True)
 
 
 def test_nested_fields_arrive(qtbot: QtBot) -> None:

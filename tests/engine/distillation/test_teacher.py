@@ -17,6 +17,7 @@ from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.prediction_io import PredictionOutputs
 from napari_unet3d.engine.predictor import Predictor
 from napari_unet3d.engine.progress import Event
+from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.trained_model import TrainedModel
 from napari_unet3d.engine.volume import AnnotatedVolume, Volume
 
@@ -82,10 +83,14 @@ def test_the_activity_is_that_in_front_of_the_head(make_teacher: Make, make_volu
     assert (ensemble.channels, ensemble.passes) == (2, 2)
     seen: list[torch.Tensor] = []
     model.network.body.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    grey = torch.from_numpy(model.normalization.apply(image.read()))[None]
+    footprint = Footprint.of(model.recipe.network)
+    framed = footprint.legal_output(footprint.framed(image.shape))
+    widths = [(b, n - b - size) for b, n, size in zip(footprint.border, framed, image.shape, strict=True)]
+    grey = np.pad(model.normalization.apply(image.read()), [(0, 0), *widths], mode="edge")
     with torch.inference_mode():
-        model.network(grey)
-    wanted = seen[0].pow(2).mean(1)[0].clamp_min(torch.finfo(torch.float16).tiny).log()
+        model.network(torch.from_numpy(grey)[None])
+    inside = tuple(slice(b, b + size) for b, size in zip(footprint.border, image.shape, strict=True))
+    wanted = seen[0].pow(2).mean(1)[0].clamp_min(torch.finfo(torch.float16).tiny).log()[inside]
     np.testing.assert_allclose(look(ensemble, image)[..., 1], wanted, rtol=0.01, atol=0.02)
 
 

@@ -119,8 +119,10 @@ def test_stop_keeps_the_best_and_training_goes_on_from_it(training: Any) -> None
     record = session.model.recipe.record
     assert record.steps >= steps + 4
     validated = [(point.mean_iou, point.step) for point in session.curves.validations]
-    highest = max(validated)[0]
-    assert record.best_step == max(step for score, step in validated if score >= highest - NOISE)
+    # NaN, where no structure is on the held-out slice, says nothing
+    highest = max((score for score, _ in validated if score >= 0), default=0.0)
+    good = [step for score, step in validated if score >= highest - NOISE] or [step for _, step in validated]
+    assert record.best_step == max(good)
     best = session.model
     dock.continue_button.click()
     training.takes_steps(2)
