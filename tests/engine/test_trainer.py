@@ -54,20 +54,21 @@ def test_events_of_a_run(make_trainer: Make) -> None:
 
 
 def test_it_learns_and_says_how_well(make_trainer: Make, make_volume: Make) -> None:
-    trainer = make_trainer(steps=60)
+    trainer = make_trainer(steps=80)
     events = list(trainer.fit())
-    best = max(of_kind(Validated, events), key=lambda event: event.mean_iou)
-    assert best.mean_iou > 0.8
-    # the same by hand: the whole volume at once, scored on the held-out plane
     model = trainer.model()
+    (kept,) = [event for event in of_kind(Validated, events) if event.step == model.recipe.record.best_step]
+    assert kept.mean_iou > 0.8
+    # the same by hand: the whole volume at once with its edge repeated, scored on the held-out plane
     ((_, axis, index),) = model.recipe.record.held_out
     assert axis == 0
     volume = make_volume()
-    image = torch.from_numpy(model.normalization.apply(volume.image.read()))[None]
+    image = np.pad(model.normalization.apply(volume.image.read()), [(0, 0), *[(4, 4)] * 3], mode="edge")
     with torch.inference_mode():
-        labels = 1 + model.network(image)[0].argmax(0).numpy()
+        framed = 1 + model.network(torch.from_numpy(image)[None])[0].argmax(0).numpy()
+    labels = framed[4:-4, 4:-4, 4:-4]
     counts = confusion_matrix(labels[index], volume.labels[index], (1, 2))
-    assert class_scores(counts, (1, 2))[1].iou == pytest.approx(best.mean_iou, abs=0.01)
+    assert class_scores(counts, (1, 2))[1].iou == pytest.approx(kept.mean_iou, abs=0.01)
 
 
 def test_the_kept_weights_are_those_of_the_best_validation(make_trainer: Make, monkeypatch: Any) -> None:

@@ -223,9 +223,9 @@ def centre_near(
     for position, extent, n, lost, more in zip(voxel, shape, size, border, beyond, strict=True):
         edge = lost + (n - 2 * lost) // _EDGE
         start = position - int(rng.integers(edge, n - edge))
+        is_held = extent + lost - n < -lost  # the patch shows the volume from end to end
         outside = lost + more
-        room = extent + outside - n
-        start = (extent - n) // 2 if room < -outside else min(max(start, -outside), room)
+        start = (extent - n) // 2 if is_held else min(max(start, -outside), extent + outside - n)
         centre.append(start + (n - 1) / 2)
     return (centre[0], centre[1], centre[2])
 
