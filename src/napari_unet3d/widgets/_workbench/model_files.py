@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,10 +9,11 @@ from qtpy.QtCore import QObject
 
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.widgets._session import Curves, Phase, Point
+from napari_unet3d.widgets._workbench.brief_job import start_brief_job
 from napari_unet3d.widgets._workbench.continuing import named
 from napari_unet3d.widgets._workbench.keeping import take_network
 from napari_unet3d.widgets._workbench.labels_source import LabelsSource
-from napari_unet3d.widgets._workers import Ended, Job, LabelExportTask, LoadTask, SaveTask, Work
+from napari_unet3d.widgets._workers import LabelExportTask, LoadTask, SaveTask
 
 if TYPE_CHECKING:
     from napari_unet3d.engine.trained_model import TrainedModel
@@ -35,12 +35,11 @@ class ModelFiles(QObject):
         super().__init__(bench)
         self._bench = bench
         self._session = bench.session
-        self._jobs: list[Job] = []
 
     def load(self, path: Path) -> None:
         """Read a model file: its settings, classes and curves come back too."""
         self._session.tell(f"reading {path.name}")
-        self._start(LoadTask(path), lambda model: self._use(model, path))
+        start_brief_job(self, self._session, LoadTask(path), lambda model: self._use(model, path))
 
     def _use(self, model: TrainedModel, path: Path) -> None:
         session = self._session
@@ -79,7 +78,7 @@ class ModelFiles(QObject):
             session.tell("there is no model yet: train one first", warning=True)
             return
         path = path if path.suffix == _SUFFIX else path.with_name(path.name + _SUFFIX)
-        self._start(SaveTask(session.model, path), lambda done: session.tell(f"saved {done}"))
+        start_brief_job(self, self._session, SaveTask(session.model, path), lambda done: session.tell(f"saved {done}"))
 
     def export_labels(self, layer: Any, path: Path, *, background_as_zero: bool) -> None:
         """Write a labels layer, all time points, in the place and with the class names that it has."""
@@ -91,22 +90,7 @@ class ModelFiles(QObject):
             return
         names = dict(source.names) or {entry.id: entry.name for entry in session.classes}
         task = LabelExportTask(source.array, source.volume, names, path, background_as_zero, source.time)
-        self._start(task, lambda done: session.tell(f"saved {done}"))
-
-    def _start(self, work: Work, use: Callable[[Any], None]) -> None:
-        job = Job(work, self)
-        self._jobs.append(job)
-
-        def on_ended(ended: Ended) -> None:
-            self._jobs.remove(job)
-            job.deleteLater()
-            if ended.error:
-                self._session.tell(ended.error, warning=True)
-            else:
-                use(ended.result)
-
-        job.ended.connect(on_ended)
-        job.start()
+        start_brief_job(self, self._session, task, lambda done: session.tell(f"saved {done}"))
 
 
 def _curves(model: TrainedModel) -> Curves:

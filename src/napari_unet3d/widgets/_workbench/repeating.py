@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,8 @@ from napari_unet3d.engine.volume import Volume
 from napari_unet3d.widgets._network_choice import recipe_text
 from napari_unet3d.widgets._repeating import AnnotatedImage, CommandTask, RecipeTask
 from napari_unet3d.widgets._training_task import TrainedOn
+from napari_unet3d.widgets._workbench.brief_job import start_brief_job
 from napari_unet3d.widgets._workbench.keeping import settings_text
-from napari_unet3d.widgets._workers import Ended, Job, Work
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
@@ -81,14 +80,13 @@ class Repeating(QObject):
         super().__init__(bench)
         self._bench = bench
         self._session = bench.session
-        self._jobs: list[Job] = []
 
     def save_recipe(self, path: Path) -> None:
         """Write the recipe of the model with the record of its run; without a model the present settings."""
         path = path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
         model = self._session.model
         text = settings_text(self._session) if model is None else _whole(model)
-        self._start(RecipeTask(path, text), lambda done: self._session.tell(f"saved {done}"))
+        start_brief_job(self, self._session, RecipeTask(path, text), lambda done: self._session.tell(f"saved {done}"))
 
     def problem(self) -> str:
         """Why there is no command line, with what to do; empty if there is one."""
@@ -130,7 +128,7 @@ class Repeating(QObject):
 
         self._session.tell("writing the files of the command")
         measured = run.measured if run is not None else self._bench.further.measured_count
-        self._start(CommandTask(folder, volumes, recipe, measured), use)
+        start_brief_job(self, self._session, CommandTask(folder, volumes, recipe, measured), use)
 
     def _repeatable(self) -> Run | None:
         run, model = self._bench.training.last_run, self._session.model
@@ -146,21 +144,6 @@ class Repeating(QObject):
         own = [AnnotatedImage(image.volume(t), path, watch.handed_out(t), deleted) for t in times]
         pairs = [(*entry.pair(), entry.image.source_path) for entry in self._bench.further.entries]
         return own + [AnnotatedImage(volume, path, labels, deleted) for volume, labels, path in pairs]
-
-    def _start(self, work: Work, use: Callable[[Any], None]) -> None:
-        job = Job(work, self)
-        self._jobs.append(job)
-
-        def on_ended(ended: Ended) -> None:
-            self._jobs.remove(job)
-            job.deleteLater()
-            if ended.error:
-                self._session.tell(ended.error, warning=True)
-            else:
-                use(ended.result)
-
-        job.ended.connect(on_ended)
-        job.start()
 
 
 def _whole(model: Any) -> str:
