@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from qtpy import QtTest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint
 
 from napari_unet3d.engine.config import TrainConfig
 from napari_unet3d.engine.progress import Annotate, Inbox
@@ -21,7 +21,6 @@ from napari_unet3d.widgets._workbench.bench import workbench_of
 from napari_unet3d.widgets.predict import PredictDock
 from napari_unet3d.widgets.train import TrainDock
 
-QTest: Any = QtTest.QTest  # its type hints take the static methods for methods
 TIMEOUT = 120_000
 SMALL = {"levels": 2, "filters": 4}
 
@@ -57,20 +56,16 @@ def dock(viewer: Any) -> TrainDock:
     return dock
 
 
-def stroke(viewer: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
+@pytest.fixture
+def stroke(viewer: Any, drag: Any) -> Callable[..., None]:
     """Draw with the left button from one place of the canvas to another, given as shares of its size."""
-    canvas = viewer.window._qt_viewer.canvas.native
-    size = canvas.size()
 
-    def place(at: tuple[float, float]) -> QPoint:
-        return QPoint(int(at[1] * size.width()), int(at[0] * size.height()))
+    def stroke(start: tuple[float, float], stop: tuple[float, float]) -> None:
+        canvas = viewer.window._qt_viewer.canvas.native
+        shares = np.linspace(start, stop, 6) * (canvas.height(), canvas.width())
+        drag(canvas, [QPoint(int(across), int(down)) for down, across in shares])
 
-    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place(start))
-    for share in np.linspace(0, 1, 6):
-        at = (start[0] + share * (stop[0] - start[0]), start[1] + share * (stop[1] - start[1]))
-        QTest.mouseMove(canvas, place(at))
-        QTest.qWait(10)
-    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place(stop))
+    return stroke
 
 
 def paint_slice(bench: Any, truth: NDArray[np.bool_], axis: int, index: int) -> None:
@@ -83,7 +78,7 @@ def paint_slice(bench: Any, truth: NDArray[np.bool_], axis: int, index: int) -> 
 
 
 def test_paint_train_apply_export(
-    qtbot: Any, viewer: Any, dock: TrainDock, truth: NDArray[np.bool_], tmp_path: Path, monkeypatch: Any
+    qtbot: Any, viewer: Any, dock: TrainDock, stroke: Any, truth: NDArray[np.bool_], tmp_path: Path, monkeypatch: Any
 ) -> None:
     bench, session = dock._bench, dock._session
     assert "annotation layer" in dock.train_button.toolTip()
@@ -96,7 +91,7 @@ def test_paint_train_apply_export(
 
     viewer.dims.set_point(0, 30.0)  # z 10, through the middle
     layer.brush_size = 4
-    stroke(viewer, (0.5, 0.45), (0.5, 0.55))
+    stroke((0.5, 0.45), (0.5, 0.55))
     assert (layer.data == 2).any()
     qtbot.waitUntil(lambda: "background" in dock.train_button.toolTip(), timeout=5000)
     bench.complete_slice()
@@ -120,7 +115,7 @@ def test_paint_train_apply_export(
     dock.pause_button.click()
     qtbot.waitUntil(lambda: session.phase == Phase.PAUSED, timeout=TIMEOUT)
     viewer.dims.order = (1, 0, 2)  # a stroke on a slice across Y
-    stroke(viewer, (0.5, 0.4), (0.5, 0.5))
+    stroke((0.5, 0.4), (0.5, 0.5))
     qtbot.waitUntil(lambda: any(isinstance(command, Annotate) for command in taken), timeout=5000)
     dock.pause_button.click()
     qtbot.waitUntil(lambda: session.phase == Phase.IDLE, timeout=TIMEOUT)

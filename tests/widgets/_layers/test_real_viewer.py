@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
+from qtpy.QtCore import QPoint
 
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.widgets._layers.annotation import complete_slice, new_annotation, spatial_view
@@ -29,25 +28,13 @@ def opened(viewer: Any) -> ImageChoice:
     return choose_image([image])
 
 
-def drag(canvas: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    """A stroke between two points, given as fractions of the canvas, across and down."""
-    points = [
-        QPoint(int(canvas.width() * x), int(canvas.height() * y)) for x, y in np.linspace(start, stop, 12).tolist()
-    ]
-    mouse: Any = QTest  # the stubs of PyQt6 take its static functions for methods
-    mouse.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[0])
-    for point in points[1:]:
-        mouse.mouseMove(canvas, point, delay=10)
-    mouse.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, points[-1])
-
-
 def canvas_of(viewer: Any) -> Any:
     return viewer.window._qt_window._qt_viewer.canvas.native
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_stroke_of_the_mouse_is_taken_over(
-    make_napari_viewer: Any, classes: tuple[ClassInfo, ...], axis: int
+    make_napari_viewer: Any, drag: Any, classes: tuple[ClassInfo, ...], axis: int
 ) -> None:
     viewer = make_napari_viewer(show=True)
     choice = opened(viewer)
@@ -55,7 +42,9 @@ def test_a_stroke_of_the_mouse_is_taken_over(
     watch = StrokeWatch(layer, choice, is_empty=True)
     go_to(viewer, choice, axis, 20)
     viewer.reset_view()
-    drag(canvas_of(viewer), (0.4, 0.45), (0.6, 0.55))
+    canvas = canvas_of(viewer)
+    places = np.linspace((0.4, 0.45), (0.6, 0.55), 12) * (canvas.width(), canvas.height())
+    drag(canvas, [QPoint(int(across), int(down)) for across, down in places])
     assert watch.is_pending
     (change,) = watch.take()
     assert change.box[axis] == slice(20, 21)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from qtpy import QtTest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint
 
 from napari_unet3d.engine.config import TrainConfig
 from napari_unet3d.engine.progress import AnnotationTaken, Event
@@ -18,7 +17,6 @@ from napari_unet3d.widgets._workbench.bench import workbench_of
 from napari_unet3d.widgets._workers import Job
 from napari_unet3d.widgets.train import TrainDock
 
-QTest: Any = QtTest.QTest  # its type hints take the static methods for methods
 PATIENCE = 60_000
 SMALL = {"levels": 2, "filters": 4, "features": "none"}
 
@@ -34,9 +32,11 @@ class Person:
         Has one image.
     truth
         Z Y X: where the structure is.
+    drag
+        Moves the mouse with the left button pressed.
     """
 
-    def __init__(self, qtbot: Any, viewer: Any, truth: NDArray[np.bool_]) -> None:
+    def __init__(self, qtbot: Any, viewer: Any, truth: NDArray[np.bool_], drag: Callable[..., None]) -> None:
         self.viewer = viewer
         self.truth = truth
         self.events: list[Event] = []
@@ -47,6 +47,7 @@ class Person:
         self.session.train_config = TrainConfig(threads=1)
         self.dock = self.open_dock()
         self._qtbot = qtbot
+        self._drag = drag
 
     def open_dock(self) -> TrainDock:
         """Open the Train dock, as the menu does."""
@@ -101,18 +102,7 @@ class Person:
             down, across = middle + (offset + voxel * scale - centre) * camera.zoom
             return QPoint(round(float(across)), round(float(down)))
 
-        button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        QTest.mouseMove(canvas, place(0))
-        QTest.mousePress(canvas, button, none, place(0))
-        for share in np.linspace(0, 1, 4)[1:]:
-            self._moves(canvas, place(float(share)))
-        QTest.mouseRelease(canvas, button, none, place(1))
-
-    def _moves(self, canvas: Any, to: QPoint) -> None:
-        """Move the mouse, and wait until napari has noticed."""
-        before = tuple(self.viewer.cursor.position)
-        QTest.mouseMove(canvas, to)
-        self.sees(lambda: tuple(self.viewer.cursor.position) != before)
+        self._drag(canvas, [place(float(share)) for share in np.linspace(0, 1, 4)])
 
     # --- training
 
@@ -168,9 +158,9 @@ def viewer(make_napari_viewer: Any, truth: NDArray[np.bool_]) -> Any:
 
 
 @pytest.fixture
-def person(qtbot: Any, viewer: Any, truth: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch) -> Any:
+def person(qtbot: Any, viewer: Any, truth: NDArray[np.bool_], drag: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A person at the viewer; what is still running at the end is stopped."""
-    person = Person(qtbot, viewer, truth)
+    person = Person(qtbot, viewer, truth, drag)
     start = Job.start
 
     def listen_and_start(job: Job) -> None:
