@@ -20,16 +20,16 @@ def patch(seed: int, mean: float = 1.0) -> Tensor:
 
 
 def settled(mean: float = 1.0) -> BatchRenorm3d:
-    """A layer that has seen 60 batches, so that the limits are at their widest."""
+    """A layer that has seen 250 batches, so that the limits are at their widest."""
     layer = BatchRenorm3d(3)
-    for seed in range(60):
+    for seed in range(250):
         layer(patch(seed, mean))
     return layer
 
 
 def test_the_first_batches_are_normalised_plainly() -> None:
     layer, plain = BatchRenorm3d(3), nn.BatchNorm3d(3)
-    for seed in range(20):
+    for seed in range(100):
         x = patch(seed)
         torch.testing.assert_close(layer(x), plain(x))
 

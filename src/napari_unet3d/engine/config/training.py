@@ -52,7 +52,7 @@ class AugmentConfig(Config):
     """Random changes of each training patch (Çiçek 2016, section 3, and more)."""
 
     probability: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Share of patches that are deformed (rotated, scaled, warped); flips and grey values vary in all."""
+    """Share of patches that are deformed (rotated, scaled, warped); all are mirrored at random."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest rotation about each axis, degrees; for flat voxels only about the axis across the planes."""
     scaling: Annotated[float, Field(ge=0, lt=1)] = 0.15
@@ -63,10 +63,11 @@ class AugmentConfig(Config):
     """Distance of the B-spline grid's nodes, in edges of the finest voxel axis."""
     flips: bool = True
     """Mirror along each axis with probability one half."""
-    gain: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Largest relative change of contrast."""
-    offset: Annotated[float, Field(ge=0)] = 0.1
-    """Largest shift of grey values, in normalised units."""
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest relative change of contrast. Within one volume grey values tell classes apart; 0.2 for a model that shall
+    label other volumes."""
+    offset: Annotated[float, Field(ge=0)] = 0.0
+    """Largest shift of grey values, in normalised units; 0.1 for a model that shall label other volumes."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest relative change of the exponent of a grey-value curve."""
     noise: Annotated[float, Field(ge=0)] = 0.05

@@ -34,7 +34,7 @@ _GUIDED: Final = {"deep_supervision": True, "guidance": True}
 _PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         # learns in a minute on a laptop CPU
-        "fast": {"levels": 3, "filters": 16, "norm": "batch", "features": "scale_space"},
+        "fast": {"levels": 3, "filters": 16, "norm": "batch_renorm", "features": "scale_space"},
         # for a GPU; five levels of residual blocks as in nnU-Net (Isensee et al. 2021)
         "large": {
             "levels": 5,

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_PLAIN_BATCHES: Final = 20
-"""Batches that are normalised plainly at first, while the running statistics are far from what they will be; over as
-many again the limits widen."""
+_PLAIN_BATCHES: Final = 100
+"""Batches that are normalised plainly at first, while weights change faster than the running statistics follow; over as
+many again the limits widen. See docs/decisions/renormalization.md."""
 _LARGEST_SCALE: Final = 3.0  # r, Ioffe 2017, section 4
 _LARGEST_SHIFT: Final = 5.0  # d
 
