@@ -113,6 +113,12 @@ def test_a_crop_with_context_has_the_features_of_the_whole(voxel: tuple[float, f
     torch.testing.assert_close(inner, module(image)[:, :, z, y, x], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("box", [(slice(2, 5), slice(0, 3), slice(7, 9)), (slice(0, 6), slice(3, 7), slice(4, 5))])
+def test_features_of_a_box_are_those_of_the_whole(box: tuple[slice, slice, slice]) -> None:
+    module, image = ScaleSpace(2, [1.0, 2.0], (2.0, 1.0, 1.0)), _image(3, 2, 6, 7, 9)
+    torch.testing.assert_close(module(image, box), module(image)[:, :, *box])
+
+
 def test_channels_and_images_do_not_mix() -> None:
     module, image = ScaleSpace(2, [1.5]), _image(3, 2, 5, 6, 7)
     alone = ScaleSpace(1, [1.5])

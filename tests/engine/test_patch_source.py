@@ -67,36 +67,33 @@ def test_kept_streamed_and_whole_are_equal(monkeypatch: pytest.MonkeyPatch, dime
     monkeypatch.setattr(patch_source, "_BLOCK", (4, 5, 13))
     network = _network(dimensions)
     kept, streamed = _source(network, keep=True), _source(network, keep=False)
-    for _ in kept.prepare():
-        pass
+    kept.make_room()
     expected = _expected(network)[box]
     assert kept.shape == streamed.shape == SHAPE
     torch.testing.assert_close(kept.read(box), expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(streamed.read(box), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_preparing_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patch_source, "_BLOCK", (6, 14, 7))
-    # two blocks along Z and two along X
-    assert list(_source(_network(), keep=True).prepare()) == [0.25, 0.5, 0.75, 1.0]
-    assert list(_source(_network(), keep=False).prepare()) == []
-
-
-def test_a_preparation_that_was_stopped_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patch_source, "_BLOCK", (6, 14, 7))
-    network = _network()
-    source = _source(network, keep=True)
-    next(iter(source.prepare()))
-    torch.testing.assert_close(source.read(CORNER), _expected(network)[CORNER], atol=1e-5, rtol=1e-4)
+def test_blocks_are_computed_when_they_are_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_source, "_BLOCK", (4, 5, 13))
+    network, data = _network(), _Watched(_grey())
+    source = _source(network, keep=True, data=data)
+    source.make_room()
+    assert data.read == []
+    source.read((slice(4, 8), slice(2, 9), slice(3, 4)))
+    assert len(data.read) == 2  # Y 0-4 and 5-9
+    everything: Box = (slice(0, 11), slice(0, 14), slice(0, 13))
+    torch.testing.assert_close(source.read(everything), _expected(network), atol=1e-5, rtol=1e-4)
+    assert len(data.read) == 3 * 3
 
 
 def test_what_is_kept_is_read_without_a_copy_and_without_the_file() -> None:
     data = _Watched(_grey())
     source = _source(_network(), keep=True, data=data)
-    for _ in source.prepare():
-        pass
+    source.make_room()
+    first = source.read(INNER)
     data.read.clear()
-    first, second = source.read(INNER), source.read(INNER)
+    second = source.read(INNER)
     assert first.data_ptr() == second.data_ptr()
     assert data.read == []
 
@@ -113,8 +110,7 @@ def test_streaming_reads_the_box_and_its_context_only() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_values_can_be_learnt_from(keep: bool, dtype: torch.dtype) -> None:
     source = _source(_network(), keep, dtype)
-    for _ in source.prepare():
-        pass
+    source.make_room()
     values = source.read(INNER)
     assert values.dtype == dtype
     assert not values.is_inference()
@@ -156,7 +152,7 @@ def test_what_does_not_fit_on_the_device_lies_in_the_computers_memory(
 
     with monkeypatch.context() as patch:
         patch.setattr("napari_unet3d.engine.patch_source.torch.empty", scarce)
-        list(source.prepare())
+        source.make_room()
     assert source.kept_on == place
     box = (slice(2, 9), slice(0, 14), slice(5, 13))
     torch.testing.assert_close(source.read(box), _expected(network)[box])
@@ -168,11 +164,11 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("napari_unet3d.engine.patch_source.torch.empty", broken)
     with pytest.raises(RuntimeError, match="device-side"):
-        list(_source(_network(), keep=True).prepare())
+        _source(_network(), keep=True).make_room()
 
 
 def test_nothing_leaves_a_cpu() -> None:
     source = _source(_network(), keep=True)
     assert not source.leave_device()
-    list(source.prepare())
+    source.make_room()
     assert not source.leave_device()

@@ -19,7 +19,6 @@ from napari_unet3d.engine.progress import (
     Finished,
     Inbox,
     Note,
-    Preparing,
     Previewed,
     PreviewPlane,
     Started,
@@ -45,7 +44,7 @@ def warnings_in(events: Iterable[Event]) -> list[str]:
 
 def test_events_of_a_run(make_trainer: Make) -> None:
     events = list(make_trainer(steps=7).fit())
-    assert [type(event) for event in events[:3]] == [Started, Preparing, Note]
+    assert [type(event) for event in events[:2]] == [Started, Note]
     assert [event.step for event in of_kind(Stepped, events)] == [1, 2, 3, 4, 5, 6, 7]
     assert [event.step for event in of_kind(Validated, events)] == [5, 7]
     last = events[-1]

@@ -25,7 +25,7 @@ def prepared(
 ) -> TrainingData:
     config = TrainConfig(**{"augment": PLAIN, "patch_size": (4, 16, 16), **settings})
     images = [volume.image for volume in volumes]
-    steps = prepare_data(
+    return prepare_data(
         volumes,
         ids,
         build_network(network),
@@ -35,12 +35,7 @@ def prepared(
         dtype=torch.float32,
         rng=np.random.default_rng(0),
         fit_gain=True,
-    )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value.data  # type: ignore[no-any-return]  # Prepared
+    ).data
 
 
 def numbered(labels: np.ndarray[Any, Any]) -> AnnotatedVolume:

@@ -12,7 +12,6 @@ from napari_unet3d.engine.config import AugmentConfig, HoldOutState, RunRecord, 
 from napari_unet3d.engine.errors import ConfigError, DataError
 from napari_unet3d.engine.networks.build import Network, build_network
 from napari_unet3d.engine.normalize import fit_normalization
-from napari_unet3d.engine.progress import Preparing
 from napari_unet3d.engine.training_setup import Prepared, network_for, prepare_data
 from napari_unet3d.engine.volume import IGNORE_INDEX, AnnotatedVolume, Volume
 
@@ -38,9 +37,9 @@ def prepare(
     hold_out_state: HoldOutState | None = None,
     seed: int = 0,
     **settings: Any,
-) -> tuple[list[Preparing], Prepared]:
+) -> Prepared:
     config = TrainConfig(**settings)
-    steps = prepare_data(
+    return prepare_data(
         volumes,
         (1, 2),
         network,
@@ -53,14 +52,6 @@ def prepare(
         hold_out_state=hold_out_state,
         record=record,
     )
-    events = []
-    while True:
-        try:
-            event = next(steps)
-            assert isinstance(event, Preparing)
-            events.append(event)
-        except StopIteration as end:
-            return events, end.value
 
 
 # --- the network ------------------------------------------------------------------------------------------
@@ -106,19 +97,10 @@ def test_volumes_need_the_same_channels() -> None:
 # --- the data ---------------------------------------------------------------------------------------------
 
 
-def test_progress_runs_to_the_end() -> None:
-    network = build_network(UNetConfig(levels=2, filters=4, features="scale_space"))
-    events, _ = prepare(network, volume_of((40, 16, 16)), volume_of((8, 16, 16)))
-    fractions = [event.fraction for event in events]
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
-    assert len(fractions) == 3  # two blocks of at most 32 planes, and one
-
-
 def test_features_get_similar_sizes() -> None:
     network = build_network(UNetConfig(levels=2, filters=4, features="scale_space"))
     volume = volume_of((24, 24, 24))
-    _, prepared = prepare(network, volume)
+    prepared = prepare(network, volume)
     whole = prepared.data.sources[0].read((slice(0, 24), slice(0, 24), slice(0, 24)))
     # all blocks are the whole volume here, so that the deviation of every feature is one
     torch.testing.assert_close(whole.std((0, 1, 2), correction=0), torch.ones(16), atol=0.02, rtol=0)
@@ -148,34 +130,34 @@ def test_constant_features_do_not_divide_by_zero() -> None:
     ],
 )
 def test_patch_sizes(network: UNetConfig, asked: Any, expected: Triple) -> None:
-    _, prepared = prepare(build_network(network), volume_of((12, 40, 40)), patch_size=asked)
+    prepared = prepare(build_network(network), volume_of((12, 40, 40)), patch_size=asked)
     assert prepared.patch_size == expected
 
 
 def test_automatic_patches_fit_the_network() -> None:
     for config in (UNetConfig(levels=4, filters=2), UNetConfig(levels=2, filters=2, dimensions=2)):
         network = build_network(config)
-        _, prepared = prepare(network, volume_of((30, 70, 50)))
+        prepared = prepare(network, volume_of((30, 70, 50)))
         assert network.description.legal_shape(prepared.patch_size) == prepared.patch_size
 
 
 def test_batch_sizes(make_trainer: Make) -> None:
     network = build_network(UNetConfig(levels=2, filters=4))
     volume = volume_of((8, 16, 16))
-    assert prepare(network, volume)[1].batch_size == 1
-    assert prepare(network, volume, batch_size=3)[1].batch_size == 3
+    assert prepare(network, volume).batch_size == 1
+    assert prepare(network, volume, batch_size=3).batch_size == 3
     trainer = make_trainer(steps=1, batch_size=5)
     list(trainer.fit())
     record = trainer.model().recipe.record
-    assert prepare(network, volume, record=record)[1].batch_size == 5
+    assert prepare(network, volume, record=record).batch_size == 5
 
 
 def test_hold_out_of_an_earlier_run_stays(make_volume: Make) -> None:
     network = build_network(UNetConfig(levels=2, filters=4))
     volume = make_volume()
-    _, first = prepare(network, volume)
+    first = prepare(network, volume)
     state = first.data.hold_out.to_state()
-    _, other = prepare(network, volume, hold_out_state=state, seed=99, validation=0.5)
+    other = prepare(network, volume, hold_out_state=state, seed=99, validation=0.5)
     assert other.data.hold_out.to_state() == state
 
 
@@ -191,7 +173,7 @@ def test_a_painted_plane_has_its_neighbours_beside_it(patch_size: Any, depth: in
     volume = volume_of((12, 8, 8))
     volume.labels[:5] = volume.labels[6:] = 0
     network = build_network(UNetConfig(dimensions=2, neighbours=1, levels=2, filters=2))
-    _, prepared = prepare(network, volume, validation=0, patch_size=patch_size, augment=AugmentConfig(probability=0))
+    prepared = prepare(network, volume, validation=0, patch_size=patch_size, augment=AugmentConfig(probability=0))
 
     for seed in range(5):
         target = prepared.data.batch(np.random.default_rng(seed), 1).target[0]

@@ -21,12 +21,17 @@ voxel has no derivative. Lindeberg, Scale-Space Theory (1994); closed-form eigen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from napari_unet3d.engine.config import FEATURES_PER_SCALE
+from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.scales import smoothing_reach, smoothing_steps
+
+WHOLE: Final[Box] = (slice(None), slice(None), slice(None))
+"""The box of all voxels."""
 
 INTENSITY = (True, False, False, False, False)
 """Which of the features of one scale shift with the grey values."""
@@ -46,10 +51,10 @@ class ScaleSpace(nn.Module):
 
     Notes
     -----
-    ``forward``: B C Z Y X -> B C*(1 + 5*len(scales)) Z Y X, in float32 whatever autocast says. The channels of one
-    image channel stay together: grey value, then the five features of every scale. Beyond the border the outermost
-    voxel is repeated. Each feature is multiplied by its entry of the buffer `gain`, by which a trainer brings all
-    features of its volumes to similar size.
+    ``forward``: B C Z Y X -> B C*(1 + 5*len(scales)) Z Y X (of the box, where one is given), in float32 whatever
+    autocast says. The channels of one image channel stay together: grey value, then the five features of every scale.
+    Beyond the border the outermost voxel is repeated. Each feature is multiplied by its entry of the buffer `gain`, by
+    which a trainer brings all features of its volumes to similar size.
     """
 
     def __init__(self, in_channels: int, scales: Sequence[float], voxel: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
@@ -61,23 +66,26 @@ class ScaleSpace(nn.Module):
         self.gain: Tensor
         self.register_buffer("gain", torch.ones(channels))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, inner: Box = WHOLE) -> Tensor:
+        """Features of the voxels inside a box of the image; the others are context."""
         with torch.autocast(image.device.type, enabled=False):
             batch, channels, *zyx = image.shape
-            grey = image.float().reshape(batch * channels, *zyx)  # N Z Y X
-            features = [grey]
-            smooth = grey
+            smooth = image.float().reshape(batch * channels, *zyx)  # N Z Y X
+            z, y, x = inner
+            features = [smooth[:, z, y, x]]
             for scale, step in zip(self.scales, smoothing_steps(self.scales), strict=True):
                 for axis, edge in enumerate(self.voxel):
                     smooth = _smooth(smooth, axis + 1, step / edge)
-                features += self._at_scale(smooth, scale)
-            stacked = torch.stack(features, dim=1).reshape(batch, -1, *zyx)
+                features += self._at_scale(smooth, scale, inner)
+            stacked = torch.stack(features, dim=1)  # N F Z Y X
+            stacked = stacked.reshape(batch, -1, *stacked.shape[2:])
             return stacked * self.gain[:, None, None, None]
 
-    def _at_scale(self, smooth: Tensor, scale: float) -> list[Tensor]:
-        """The five features (each N Z Y X) of a smoothed image."""
+    def _at_scale(self, smoothed: Tensor, scale: float, inner: Box) -> list[Tensor]:
+        """The five features (each N Z Y X) of a smoothed image, inside a box."""
         sz, sy, sx = (scale / edge for edge in self.voxel)
-        at = _Shifts(smooth)
+        at = _Shifts(smoothed, inner)
+        smooth = at(0, 0, 0)
         up, down, north, south, east, west = (
             at(1, 0, 0), at(-1, 0, 0), at(0, 1, 0), at(0, -1, 0), at(0, 0, 1), at(0, 0, -1)
         )  # fmt: skip
@@ -99,16 +107,18 @@ class ScaleSpace(nn.Module):
 
 
 class _Shifts:
-    """Views of N Z Y X values moved by -1, 0 or 1 voxel along each axis, the border voxels repeated."""
+    """Views of a box of N Z Y X values, moved by -1, 0 or 1 voxel along each axis, the border voxels repeated."""
 
-    def __init__(self, values: Tensor) -> None:
-        self._zyx = values.shape[1:]
+    def __init__(self, values: Tensor, inner: Box) -> None:
+        self._starts = [part.start or 0 for part in inner]
+        stops = (n if part.stop is None else part.stop for part, n in zip(inner, values.shape[1:], strict=True))
+        self._lengths = [stop - start for start, stop in zip(self._starts, stops, strict=True)]
         self._padded = nn.functional.pad(values[:, None], (1, 1, 1, 1, 1, 1), mode="replicate")[:, 0]
 
     def __call__(self, *steps: int) -> Tensor:
         view = self._padded
-        for axis, (step, length) in enumerate(zip(steps, self._zyx, strict=True), start=1):
-            view = view.narrow(axis, 1 + step, length)
+        for axis, (step, start, length) in enumerate(zip(steps, self._starts, self._lengths, strict=True), start=1):
+            view = view.narrow(axis, 1 + start + step, length)
         return view
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,16 +14,18 @@ from napari_unet3d.engine.normalize import Normalization
 from napari_unet3d.engine.progress import Box
 from napari_unet3d.engine.volume import Volume
 
-_BLOCK: Final = (32, 192, 192)
-"""Z Y X voxels whose features are computed at once: small enough for the processor's cache."""
+_BLOCK: Final = (48, 96, 96)
+"""Z Y X voxels whose features are computed at once: small enough for the processor's cache and for a quick first patch,
+large enough for the context around it not to weigh much."""
 
 
 class PatchSource:
     """Network input of one volume as Z Y X C, read box by box.
 
-    Features are computed once for the whole volume where it is kept (channels last, so that a voxel's features lie
-    together), in the memory of the device or, where that has no room, of the computer; otherwise for every box anew,
-    from the image file if need be.
+    Where the volume is kept, features are computed once, block by block when they are first read, so that training can
+    begin at once and what nobody looks at costs nothing. They are kept channels last, so that a voxel's features lie
+    together, in the memory of the device or, where that has no room, of the computer; otherwise they are computed for
+    every box anew, from the image file if need be.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ class PatchSource:
     normalization
         Applied to everything read.
     features
-        1 C Z Y X normalised grey values -> 1 F Z Y X (``network.inputs``).
+        1 C Z Y X normalised grey values and a box in them -> 1 F Z Y X of the box (``network.inputs``).
     radius
         Z Y X voxels around a voxel that its features depend on.
     channels
@@ -47,7 +49,7 @@ class PatchSource:
         self,
         image: Volume,
         normalization: Normalization,
-        features: Callable[[Tensor], Tensor],
+        features: Callable[[Tensor, Box], Tensor],
         radius: tuple[int, int, int],
         channels: int,
         device: torch.device,
@@ -63,6 +65,7 @@ class PatchSource:
         self._dtype = dtype
         self._keep = keep
         self._kept: Tensor | None = None
+        self._is_computed = np.zeros([-(-n // size) for n, size in zip(image.shape, _BLOCK, strict=True)], np.bool_)
 
     @staticmethod
     def needed_bytes(image: Volume, channels: int, dtype: torch.dtype) -> int:
@@ -75,21 +78,9 @@ class PatchSource:
         """Z Y X."""
         return self.image.shape
 
-    def prepare(self) -> Iterator[float]:
-        """Compute what is kept; yields the share done (0..1] after every block."""
-        kept = self._room()
-        if kept is None:
-            return
-        steps = [range(0, length, size) for length, size in zip(self.shape, _BLOCK, strict=True)]
-        origins = list(itertools.product(*steps))
-        for done, origin in enumerate(origins, start=1):
-            z, y, x = (
-                slice(start, min(start + size, length))
-                for start, size, length in zip(origin, _BLOCK, self.shape, strict=True)
-            )
-            kept[z, y, x] = self._compute((z, y, x))
-            yield done / len(origins)
-        self._kept = kept
+    def make_room(self) -> None:
+        """Take the memory for what is kept, where there is room."""
+        self._kept = self._room()
 
     def _room(self) -> Tensor | None:
         """An empty Z Y X F tensor for the whole volume, where there is room for it."""
@@ -117,7 +108,22 @@ class PatchSource:
 
     def read(self, box: Box) -> Tensor:
         """Z Y X F values of a box inside the volume, on the device, a voxel's together; a view where it is kept."""
-        return self._compute(box) if self._kept is None else self._kept[box].to(self._device)
+        if self._kept is None:
+            return self._compute(box)
+        self._complete(box, self._kept)
+        return self._kept[box].to(self._device)
+
+    def _complete(self, box: Box, kept: Tensor) -> None:
+        """Compute the blocks around a box that nobody has read yet."""
+        first = [part.start // size for part, size in zip(box, _BLOCK, strict=True)]
+        met = tuple(slice(a, -(-part.stop // size)) for a, part, size in zip(first, box, _BLOCK, strict=True))
+        for place in np.argwhere(~self._is_computed[met]) + first:
+            z, y, x = (
+                slice(n * size, min((n + 1) * size, length))
+                for n, size, length in zip(place.tolist(), _BLOCK, self.shape, strict=True)
+            )
+            kept[z, y, x] = self._compute((z, y, x))
+            self._is_computed[tuple(place)] = True
 
     def _compute(self, box: Box) -> Tensor:
         wide = tuple(
@@ -126,11 +132,11 @@ class PatchSource:
         )
         z, y, x = wide
         grey = torch.from_numpy(self._normalization.apply(self.image.read((z, y, x)))).to(self._device)
-        with torch.inference_mode():
-            values = self._features(grey[None])[0]  # F Z Y X
-        inner = tuple(
+        z, y, x = (
             slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(box, wide, strict=True)
         )
-        last = values[:, inner[0], inner[1], inner[2]].permute(1, 2, 3, 0).to(self._dtype)
+        with torch.inference_mode():
+            values = self._features(grey[None], (z, y, x))[0]  # F Z Y X
+        last = values.permute(1, 2, 3, 0).to(self._dtype)
         # a clone, because tensors made in inference mode cannot enter a graph
         return last.clone(memory_format=torch.contiguous_format)

@@ -43,7 +43,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Preparing:
-    """Progress before the first step (reading, features), `fraction` in 0..1."""
+    """Progress before the first step (copying, asking a teacher), `fraction` in 0..1."""
 
     stage: str
     fraction: float

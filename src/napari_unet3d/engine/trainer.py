@@ -165,7 +165,7 @@ class Trainer:
         Yields
         ------
         Event
-            `Started`, `Preparing` while features are computed, `HeldOut`, `Stepped` after every step, `Validated`,
+            `Started`, `Preparing` where a teacher is asked first, `HeldOut`, `Stepped` after every step, `Validated`,
             `AnnotationTaken`, `Previewed`, `Paused` and `Note` where there is cause, `Finished` at the end. In
             processes that follow another nothing but that.
 
@@ -298,23 +298,22 @@ class Trainer:
     # what else a run may train on, towards and by: a distillation replaces these
 
     def _load(self, network: Network) -> Generator[Event, None, Prepared]:
-        """What the run works on."""
-        return (
-            yield from prepare_data(
-                self._volumes,
-                self._start.label_ids,
-                network,
-                self._config,
-                normalization=self._start.normalization,
-                device=self._start.device,
-                dtype=DTYPES[self._start.precision],
-                rng=np.random.default_rng(self._config.random_state),
-                fit_gain=self._start.is_fresh,
-                hold_out_state=self._hold_out,
-                record=self._past,
-                validation_volumes=self._validation_volumes,
-                processes=self._group.size,
-            )
+        """What the run works on; yields `Preparing` where that takes long."""
+        yield from ()
+        return prepare_data(
+            self._volumes,
+            self._start.label_ids,
+            network,
+            self._config,
+            normalization=self._start.normalization,
+            device=self._start.device,
+            dtype=DTYPES[self._start.precision],
+            rng=np.random.default_rng(self._config.random_state),
+            fit_gain=self._start.is_fresh,
+            hold_out_state=self._hold_out,
+            record=self._past,
+            validation_volumes=self._validation_volumes,
+            processes=self._group.size,
         )
 
     def _explanation(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from napari_unet3d.engine.networks.build import Network
 from napari_unet3d.engine.normalize import Normalization
 from napari_unet3d.engine.patch_shapes import Orientation, planned_patches
 from napari_unet3d.engine.patch_source import PatchSource
-from napari_unet3d.engine.progress import Event, Preparing
 from napari_unet3d.engine.sampling import PatchSampler
 from napari_unet3d.engine.tiling import Footprint
 from napari_unet3d.engine.training_data import TrainingData, known_labels
@@ -29,7 +28,7 @@ _GPU_BATCH: Final = 4
 _KEPT_SHARE: Final = 0.4
 """Of the free memory, for features that are computed once."""
 
-_GAIN_SAMPLES: Final = 8
+_GAIN_SAMPLES: Final = 4
 _GAIN_BLOCK: Final = 48
 
 
@@ -102,8 +101,8 @@ def prepare_data(
     validation_volumes: Sequence[int] = (),
     make_data: Callable[..., TrainingData] = TrainingData,
     processes: int = 1,
-) -> Generator[Event, None, Prepared]:
-    """Compute features, choose the hold-out, plan the patches; yields `Preparing`, returns `Prepared`.
+) -> Prepared:
+    """Choose the hold-out, open the volumes, plan the patches.
 
     Parameters
     ----------
@@ -135,9 +134,8 @@ def prepare_data(
     if fit_gain:
         _fit_gain(network, volumes, normalization)
     sources = _open_sources(volumes, network, normalization, device, dtype, config.resident, processes)
-    for number, source in enumerate(sources):
-        for fraction in source.prepare():
-            yield Preparing("features", (number + fraction) / len(sources))
+    for source in sources:
+        source.make_room()
     training = [hold_out.training_labels(i) for i in range(len(volumes))]
     sampler = _sampler(volumes, training, label_ids, network, config)
     data = make_data(volumes, label_ids, sources, labels, hold_out, sampler, network.config, config.augment, device)
@@ -215,7 +213,7 @@ def _fit_gain(network: Network, volumes: Sequence[AnnotatedVolume], normalizatio
     squares = torch.zeros_like(gain, dtype=torch.float64)
     blocks = 0
     for volume in volumes:
-        for place in np.linspace(0, 1, _GAIN_SAMPLES):
+        for place in (np.arange(_GAIN_SAMPLES) + 0.5) / _GAIN_SAMPLES:
             starts = [int(place * max(0, n - _GAIN_BLOCK)) for n in volume.image.shape]
             z, y, x = (slice(start, start + _GAIN_BLOCK) for start in starts)
             grey = torch.from_numpy(normalization.apply(volume.image.read((z, y, x)))).to(gain.device)

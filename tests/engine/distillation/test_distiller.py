@@ -58,7 +58,7 @@ def unpainted(make_volume: Make) -> AnnotatedVolume:
 def test_events_of_a_run(make_teacher: Make, make_distiller: Make) -> None:
     events = list(make_distiller(make_teacher(), steps=7).fit())
     assert isinstance(events[0], Started)
-    assert [event.stage for event in of_kind(Preparing, events)] == ["teacher", "features"]
+    assert [event.stage for event in of_kind(Preparing, events)] == ["teacher"]
     assert [event.step for event in of_kind(Stepped, events)] == list(range(1, 8))
     assert all("soft" in event.loss_terms for event in of_kind(Stepped, events))
     validated = of_kind(Validated, events)

@@ -116,26 +116,24 @@ class Distiller(Trainer):
     def _load(self, network: Network) -> Generator[Event, None, Prepared]:
         start, config = self._start, self._config
         self._targets = yield from self._ask_teachers()
-        return (
-            yield from prepare_data(
-                self._volumes,
-                start.label_ids,
-                network,
-                config,
-                normalization=start.normalization,
-                device=start.device,
-                dtype=DTYPES[start.precision],
-                rng=np.random.default_rng(config.random_state),
-                fit_gain=start.is_fresh,
-                hold_out_state=self._hold_out or self._teachers_hold_out(),
-                record=self._past,
-                make_data=partial(
-                    DistillationData,
-                    targets=self._targets,
-                    labelled_share=self._distill.labelled_patches,
-                    config=config,
-                ),
-            )
+        return prepare_data(
+            self._volumes,
+            start.label_ids,
+            network,
+            config,
+            normalization=start.normalization,
+            device=start.device,
+            dtype=DTYPES[start.precision],
+            rng=np.random.default_rng(config.random_state),
+            fit_gain=start.is_fresh,
+            hold_out_state=self._hold_out or self._teachers_hold_out(),
+            record=self._past,
+            make_data=partial(
+                DistillationData,
+                targets=self._targets,
+                labelled_share=self._distill.labelled_patches,
+                config=config,
+            ),
         )
 
     def _ask_teachers(self) -> Generator[Event, None, list[SoftTarget]]:

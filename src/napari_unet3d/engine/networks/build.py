@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from napari_unet3d.engine.config import NetworkConfig, UNet3PlusConfig
 from napari_unet3d.engine.describe import describe
+from napari_unet3d.engine.filters import WHOLE, ScaleSpace
 from napari_unet3d.engine.networks.outputs import NetworkOutputs
 from napari_unet3d.engine.networks.unet import UNet
 from napari_unet3d.engine.networks.unet3plus import UNet3Plus
+from napari_unet3d.engine.progress import Box
 
 
 class Network(nn.Module):
@@ -59,13 +61,23 @@ class Network(nn.Module):
         """
         return self.outputs_of(self.inputs(image))
 
-    def inputs(self, image: Tensor) -> Tensor:
-        """What enters the body: B C Z Y X normalised grey values -> B ``config.body_channels`` Z Y X."""
+    def inputs(self, image: Tensor, inner: Box = WHOLE) -> Tensor:
+        """What enters the body: B C Z Y X normalised grey values -> B ``config.body_channels`` Z Y X.
+
+        Where a box is given, of the voxels inside; the others are context for their features.
+        """
         if self.config.dimensions == 3:
-            features: Tensor = self.features(image)
-            return features
-        planes = _folded(image)[:, :, None]  # B*Z C 1 Y X
-        return _unfolded(self.features(planes)[:, :, 0], image.shape[0])
+            return self._features_of(image, inner)
+        z, y, x = inner
+        planes = _folded(image[:, :, z])[:, :, None]  # B*Z C 1 Y X
+        return _unfolded(self._features_of(planes, (slice(None), y, x))[:, :, 0], image.shape[0])
+
+    def _features_of(self, image: Tensor, inner: Box) -> Tensor:
+        if self.config.features == "none":
+            z, y, x = inner
+            return image[:, :, z, y, x]
+        features: Tensor = self.features(image, inner)
+        return features
 
     def outputs_of(self, values: Tensor) -> list[Tensor]:
         """Logits (B K Z Y X) of every head for what `inputs` gave, finest first."""
@@ -176,6 +188,4 @@ def padded_to_legal(config: NetworkConfig, x: Tensor) -> tuple[Tensor, tuple[sli
 def _features(config: NetworkConfig) -> nn.Module:
     if config.features == "none":
         return nn.Identity()
-    from napari_unet3d.engine.filters import ScaleSpace
-
     return ScaleSpace(in_channels=config.in_channels, scales=config.feature_scales, voxel=config.feature_voxel)
