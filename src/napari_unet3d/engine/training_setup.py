@@ -29,7 +29,7 @@ _KEPT_SHARE: Final = 0.4
 """Of the free memory, for features that are computed once."""
 
 _GAIN_SAMPLES: Final = 4
-_GAIN_BLOCK: Final = 48
+_GAIN_BLOCK: Final = 40
 
 
 def network_for(volumes: Sequence[AnnotatedVolume], network: NetworkConfig, label_ids: Sequence[int]) -> NetworkConfig:
