@@ -80,7 +80,7 @@ def test_dense_labels_leave_nothing_to_paint(scene: Any, model: TrainedModel) ->
 
 def test_voxel_size_is_that_of_the_call(scene: Any, model: TrainedModel) -> None:
     found = api.suggest(model, *scene, config=CONFIG, count=9, voxel_size=VoxelSize(0.5, 0.5, 0.5, "um"))
-    assert any(" um) away" in one.reason for one in found)
+    assert any(" µm) away" in one.reason for one in found)
 
 
 def test_an_image_with_a_single_plane() -> None:

@@ -45,7 +45,7 @@ def test_nothing_annotated_and_no_zero(run: Any, scene: Any, model: Path) -> Non
 def test_voxel_size_is_told(run: Any, model: Path, scene: Any) -> None:
     outcome = run("suggest", model, "image.npy", "labels.npy", "--voxel-size", "2,1,1um", "--count", "9", *CPU)
     assert outcome.code == 0
-    assert " um) away" in outcome.out
+    assert " µm) away" in outcome.out
 
 
 def test_a_stopped_search_exits_as_interrupted(

@@ -103,6 +103,11 @@ class VoxelSize:
         return (self.z, self.y, self.x)
 
     @property
+    def symbol(self) -> str:
+        """The unit as people write it."""
+        return {"um": "µm", "angstrom": "Å"}.get(self.unit, self.unit)
+
+    @property
     def volume(self) -> float:
         """Volume of one voxel, in cubic `unit`."""
         return self.z * self.y * self.x

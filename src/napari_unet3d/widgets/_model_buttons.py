@@ -28,10 +28,10 @@ class ModelButtons(QWidget):
     def __init__(self, bench: Workbench, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._bench = bench
-        self.load = button("Load model...", "Read a model file, to apply it or to train it further", self._on_load)
-        self.save = button("Save model...", "Write the model with its recipe, classes and curves", self._on_save)
+        self.load = button("Load model…", "Read a model file, to apply it or to train it further", self._on_load)
+        self.save = button("Save model…", "Write the model with its recipe, classes and curves", self._on_save)
         self.recipe = button(
-            "Save recipe...",
+            "Save recipe…",
             "Write the settings of the model and the record of its run, or the present settings, for train --config",
             self._on_recipe,
         )

@@ -216,8 +216,7 @@ def reach_text(voxels: Triple, voxel_size: VoxelSize | None) -> str:
     if voxel_size is None or voxel_size.unit == "pixel":
         return text
     lengths = " × ".join(f"{n * edge:.3g}" for n, edge in zip(voxels, voxel_size.zyx, strict=True))
-    unit = {"um": "µm", "angstrom": "Å"}.get(voxel_size.unit, voxel_size.unit)
-    return f"{text}\n{lengths} {unit}"
+    return f"{text}\n{lengths} {voxel_size.symbol}"
 
 
 def training_rate(operations: float, seconds: float) -> float:

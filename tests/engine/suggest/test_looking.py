@@ -187,7 +187,7 @@ def reason(axis: int, index: int, shares: tuple[float, ...], iou: Mapping[int, f
         (
             (0, 24, (0.5, 0.1, 0.4), {2: 0.456}),
             "uncertain border of 'class 5' (IoU 0.46 on held-out slices), "
-            "the nearest annotated Z slice is 20 slices (10 um) away",
+            "the nearest annotated Z slice is 20 slices (10 µm) away",
         ),
         ((0, 3, (0.6, 0.4, 0.0), {}), "uncertain border of 'class 2', the nearest annotated Z slice is 1 slice (0.5"),
         ((1, 3, (0.95, 0.05, 0.0), {}), "uncertain border of 'background', no Y slice is annotated"),

@@ -103,6 +103,6 @@ class Situation:
         if away == 0:
             return f"this {name} slice is annotated in part only"
         length = away * self.voxel_size.zyx[axis]
-        physical = "" if self.voxel_size.unit == "pixel" else f" ({length:.3g} {self.voxel_size.unit})"
+        physical = "" if self.voxel_size.unit == "pixel" else f" ({length:.3g} {self.voxel_size.symbol})"
         slices = "slice" if away == 1 else "slices"
         return f"the nearest annotated {name} slice is {away} {slices}{physical} away"
