@@ -107,8 +107,8 @@ def _measure(wanted: dict[str, Any], volume: Volume, folder: Path) -> dict[str, 
     record = trained.recipe.record
     assert record is not None
     steps = trained.history.steps
-    # the history is thinned out in long runs only; of a trial it has every step
-    a_step = (steps[-1].seconds - steps[0].seconds) / (len(steps) - 1)
+    # the history has a point every half second, so of slow steps all; the first step is often slower than the rest
+    a_step = (steps[-1].seconds - steps[0].seconds) / max(1, steps[-1].step - steps[0].step)
     tile = facts.legal_shape((16, 64, 64) if trained.recipe.network.dimensions == 3 else (1, 256, 256))
     output = facts.output_shape(tile)
     figures: dict[str, Any] = {
@@ -130,8 +130,10 @@ def _measure(wanted: dict[str, Any], volume: Volume, folder: Path) -> dict[str, 
     run("predict", model, volume.image, "--out", prediction, threads=threads)
     excluded = ("--exclude", folder / "sparse.npy")
     run("evaluate", prediction, folder / "truth.npy", *excluded, "--json", scores, threads=threads)
+    spent = sum(seconds for stage, seconds in record.stage_seconds.items() if stage != "validation")
     return {
         **figures,
+        "seconds_per_step": spent / record.steps,
         "peak_bytes": used.peak_bytes,
         "iou": json.loads(scores.read_text())["mean_foreground_iou"],
         "steps": record.steps,

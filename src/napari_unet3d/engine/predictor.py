@@ -29,6 +29,7 @@ from napari_unet3d.engine.device import (
 )
 from napari_unet3d.engine.errors import DeviceError
 from napari_unet3d.engine.heads import with_background
+from napari_unet3d.engine.networks.folding import fold_normalization
 from napari_unet3d.engine.prediction_io import (
     Predictable,
     PredictionOutputs,
@@ -82,7 +83,9 @@ class Predictor:
         self._footprint = Footprint.of(model.recipe.network)
         self._device, self._device_reason = choose_device(self._config.device)
         precision = choose_precision(self._config.precision, self._device)
-        network = copy.deepcopy(model.network).to(self._device).eval()
+        network = copy.deepcopy(model.network).eval()
+        fold_normalization(network)
+        network.to(self._device)
         if self._device.type != "mps":
             # torch's stub lacks this overload
             network.to(memory_format=memory_format(model.recipe.network.dimensions))  # type: ignore[call-overload]
