@@ -87,7 +87,9 @@ def test_it_says_what_is_missing(dock: DistillDock, teacher: TrainedModel) -> No
     assert "has 2 channels" in dock._runner.problem()
 
 
-def test_distil_compare_flip_save_and_use(qtbot: Any, dock: DistillDock, teacher: TrainedModel, tmp_path: Path) -> None:
+def test_distil_compare_flip_save_and_use(
+    qtbot: Any, dock: DistillDock, teacher: TrainedModel, tmp_path: Path, autosaves: Path
+) -> None:
     viewer, runner = dock._viewer, dock._runner
     dock._session.model, dock._session.model_origin = teacher, "a few steps"
     runner.truth = viewer.add_labels(truth(), name="truth", visible=False)
@@ -118,7 +120,9 @@ def test_distil_compare_flip_save_and_use(qtbot: Any, dock: DistillDock, teacher
     viewer.layers.remove(first)
     runner.changed.emit()
     assert not dock.flip_button.isEnabled()
-    # save it, use it
+    # it is kept without being asked for, saved, and used
+    (kept,) = autosaves.glob("*/student.safetensors")
+    assert load_model(kept).recipe.record == runner.student.recipe.record
     runner.save_student(tmp_path / "student")
     qtbot.waitUntil(lambda: "saved" in runner.message, timeout=TIMEOUT)
     assert load_model(tmp_path / "student.safetensors").recipe.distill == DistillConfig()

@@ -83,7 +83,7 @@ class ScaleSpace(nn.Module):
                 features += self._at_scale(smooth, scale, within)
             stacked = torch.stack(features, dim=1)  # N F Z Y X
             stacked = stacked.reshape(batch, -1, *stacked.shape[2:])
-            return stacked * self.gain[:, None, None, None]
+            return stacked.mul_(self.gain[:, None, None, None])
 
     def _at_scale(self, smoothed: Tensor, scale: float, inner: Sequence[slice]) -> list[Tensor]:
         """The five features (each N Z Y X) of a smoothed image, inside a box."""

@@ -44,6 +44,7 @@ _EARLIER: Final = "annotation-earlier.npz"
 _RECIPE: Final = "recipe.yaml"
 _MODEL: Final = "model.safetensors"
 _EARLIER_MODEL: Final = "model-earlier.safetensors"
+_STUDENT: Final = "student.safetensors"
 _ABOUT: Final = "about.json"
 _WINDOW: Final = 192  # edge of the part of a plane that counts; three parts of 8 bytes a voxel stay below 1 MB
 
@@ -138,6 +139,11 @@ class AutosaveFolder:
     def model_path(self) -> Path:
         """Where the training run keeps its best model; call `make` first."""
         return self._path / _MODEL
+
+    @property
+    def student_path(self) -> Path:
+        """Where a distillation keeps its best student; call `make` first."""
+        return self._path / _STUDENT
 
     def begin_another(self) -> None:
         """The next save is of another annotation: what is saved now is kept as the earlier one."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_unet3d.engine.classes import ClassInfo
 from napari_unet3d.engine.errors import UNet3dError
+from napari_unet3d.engine.progress import Event, Note
 from napari_unet3d.engine.volume import NOT_ANNOTATED, Volume
 
 if TYPE_CHECKING:
@@ -74,6 +76,31 @@ class KeptFolder:
                 folder.begin_another()
             folder.save_annotation(task.labels, task.classes, annotated_slices=task.annotated_slices)
             folder.save_recipe(task.recipe)
+
+
+def kept_file(
+    kept: KeptFolder | None, choose: Callable[[AutosaveFolder], Path], what: str, emit: Callable[[Event], None]
+) -> Path | None:
+    """The file that a run keeps its model in, in a folder that is made; None, with a note, where that cannot be.
+
+    Parameters
+    ----------
+    kept
+        The image's folder; None for nothing to be kept.
+    choose
+        Gives the file, and prepares its place.
+    what
+        What is kept, for the note.
+    """
+    if kept is None:
+        return None
+    try:
+        folder = kept.get()
+        folder.make()
+        return choose(folder)
+    except UNet3dError as error:
+        emit(Note(f"the {what} is not saved automatically: {error}; training goes on", "warning"))
+        return None
 
 
 class PaintedLabels:

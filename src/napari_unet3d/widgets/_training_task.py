@@ -17,12 +17,13 @@ from napari_unet3d.engine.config import TrainConfig
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.progress import Note, Preparing
 from napari_unet3d.engine.volume import Volume
-from napari_unet3d.widgets._kept import KeptFolder, copy_without
+from napari_unet3d.widgets._kept import KeptFolder, copy_without, kept_file
 from napari_unet3d.widgets._workers import Emit, Interrupted, WorkerInbox
 
 if TYPE_CHECKING:
     from napari_unet3d.api import TrainingRun
     from napari_unet3d.engine.trained_model import TrainedModel
+    from napari_unet3d.io.autosave import AutosaveFolder
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class TrainingTask:
 
         if inbox.is_stopping:
             return None
-        out = self.out or self._kept_model(emit)
+        out = self.out or kept_file(self.kept, self._model_file, "model", emit)
         pairs = [(image, copy_without(labels, self.left_out)) for image, labels in self.volumes]
         emit(_trained_on([labels for _, labels in pairs], self.classes))
         weights_from = self._with_new_classes([labels for _, labels in pairs], emit)
@@ -124,18 +125,9 @@ class TrainingTask:
         emit(Note(f"new to the model: {names}; what it has learnt is kept, and it gets an output for each"))
         return with_classes(model, [given[label_id] for label_id in ids], self.config.random_state)
 
-    def _kept_model(self, emit: Emit) -> Path | None:
-        """The model file in the folder, which is made; None, with a note, where that cannot be."""
-        if self.kept is None:
-            return None
-        try:
-            folder = self.kept.get()
-            folder.make()
-            if self.resume is None:
-                folder.put_model_aside()
-        except UNet3dError as error:
-            emit(Note(f"the model is not saved automatically: {error}; training goes on", "warning"))
-            return None
+    def _model_file(self, folder: AutosaveFolder) -> Path:
+        if self.resume is None:
+            folder.put_model_aside()
         return folder.model_path
 
 

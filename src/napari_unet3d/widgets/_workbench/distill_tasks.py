@@ -15,6 +15,7 @@ from napari_unet3d.engine.config import DistillConfig, PredictConfig, TrainConfi
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.progress import Event, Preparing
 from napari_unet3d.engine.volume import Volume
+from napari_unet3d.widgets._kept import KeptFolder, kept_file
 from napari_unet3d.widgets._workers import Emit, Interrupted, WorkerInbox
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class DistillTask:
         A student to go on with.
     with_scratch
         Whether to train the student without teachers, too.
+    kept
+        The image's autosave folder, into which the best student goes; None: nowhere.
     """
 
     teachers: tuple[TeacherChoice, ...]
@@ -81,6 +84,7 @@ class DistillTask:
     resume: TrainedModel | None = None
     weights_from: TrainedModel | None = None
     with_scratch: bool = False
+    kept: KeptFolder | None = None
 
     def __call__(self, emit: Emit, inbox: WorkerInbox) -> DistillResult:
         """Distil; gives the best student with the state that going on needs."""
@@ -101,6 +105,7 @@ class DistillTask:
             operations=chosen.operations,
             train=self.train,
             config=self.config,
+            out=kept_file(self.kept, lambda folder: folder.student_path, "student", emit),
             resume=self.resume,
             weights_from=self.weights_from,
             keep_state=True,

@@ -354,6 +354,7 @@ class Distilling(QObject):
             labels,
             also,
             with_scratch=self.with_scratch,
+            kept=bench.keeping.folder,
             **origin,
         )
         self._was_stopped = False
