@@ -30,7 +30,9 @@ def drag() -> Callable[[Any, Sequence[QPoint]], None]:
         button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
         QTest.mousePress(widget, button, none, places[0])
         for place in places[1:]:
-            # moving the pointer of the screen instead depends on when, and whether, the display server tells of it
+            # vispy drops moves that follow one another within 10 ms; a hand is slower
+            widget._last_time = 0
+            # not moving the pointer of the screen, of which the display server tells when it likes
             at, there = QPointF(place), QPointF(widget.mapToGlobal(place))
             QApplication.sendEvent(
                 widget, QMouseEvent(QEvent.Type.MouseMove, at, there, Qt.MouseButton.NoButton, button, none)
