@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,25 @@ def autosaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return base
 
 
+@pytest.fixture(autouse=True)
+def every_move_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """napari puts off, and vispy drops, moves of the mouse that follow one another too fast for a hand."""
+    monkeypatch.setattr("napari._vispy.canvas.qthrottled", lambda function, timeout: function)
+    monkeypatch.setattr("vispy.app.base.default_timer", itertools.count().__next__)
+
+
 @pytest.fixture
 def drag() -> Callable[[Any, Sequence[QPoint]], None]:
-    """Press the left button at the first of some places of a widget, move to the others, release."""
+    """Press the left button at the first of some places of the canvas, move to the others, release."""
 
-    def drag(widget: Any, places: Sequence[QPoint]) -> None:
+    def drag(canvas: Any, places: Sequence[QPoint]) -> None:
         button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        QTest.mousePress(widget, button, none, places[0])
+        QTest.mousePress(canvas, button, none, places[0])
         for place in places[1:]:
-            # vispy drops moves that follow one another within 10 ms; a hand is slower
-            widget._last_time = 0
             # not moving the pointer of the screen, of which the display server tells when it likes
-            at, there = QPointF(place), QPointF(widget.mapToGlobal(place))
-            QApplication.sendEvent(
-                widget, QMouseEvent(QEvent.Type.MouseMove, at, there, Qt.MouseButton.NoButton, button, none)
-            )
-        QTest.mouseRelease(widget, button, none, places[-1])
+            at, there = QPointF(place), QPointF(canvas.mapToGlobal(place))
+            move = QMouseEvent(QEvent.Type.MouseMove, at, there, Qt.MouseButton.NoButton, button, none)
+            QApplication.sendEvent(canvas, move)
+        QTest.mouseRelease(canvas, button, none, places[-1])
 
     return drag
