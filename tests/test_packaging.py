@@ -37,7 +37,7 @@ def test_wheel_holds_the_code_and_the_data_beside_it(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
-    assert {"napari_unet3d/napari.yaml", "napari_unet3d/py.typed", "napari_unet3d/engine/config.py"} <= names
+    assert {"napari_unet3d/napari.yaml", "napari_unet3d/py.typed", "napari_unet3d/engine/trainer.py"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"napari_unet3d"}
     assert "napari-unet3d = napari_unet3d:napari.yaml" in entry_points

@@ -97,16 +97,16 @@ def test_the_activity_is_that_in_front_of_the_head(make_teacher: Make, make_volu
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 def test_teachers_are_frozen(make_teacher: Make, make_volume: Make, statistics: str) -> None:
     model = make_teacher(norm_statistics=statistics)
-    before = {name: value.clone() for name, value in model.network.state_dict().items()}
     ensemble = ensemble_of(model)
-    look(ensemble, make_volume().image)
     (predictor,) = ensemble._teachers
-    used = predictor._network._network
-    assert not any(module.training for module in used.modules())
-    assert any("running" in name for name in before)
-    for network in (model.network, used):
+    networks = model.network, predictor._network._network
+    before = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
+    assert any("running" in name for name in before[0])
+    look(ensemble, make_volume().image)
+    assert not any(module.training for module in networks[1].modules())
+    for network, values in zip(networks, before, strict=True):
         now = network.state_dict()
-        assert all(torch.equal(now[name], value) for name, value in before.items())
+        assert all(torch.equal(now[name], value) for name, value in values.items())
 
 
 # --- who may teach ----------------------------------------------------------------------------------------

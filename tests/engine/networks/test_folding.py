@@ -47,6 +47,7 @@ def test_predictions_stay(settings: dict[str, Any]) -> None:
         fold_normalization(network)
         torch.testing.assert_close(network(image), before, atol=1e-4, rtol=1e-4)
     assert _norms(network) == []
+    assert not any(module.training for module in network.modules())
 
 
 @pytest.mark.parametrize("settings", [{"norm": "instance"}, {"norm": "group"}, {"norm_statistics": "batch"}])

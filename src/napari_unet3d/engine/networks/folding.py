@@ -37,4 +37,4 @@ def fold_normalization(network: nn.Module) -> None:
             norm.bias,
             transpose=isinstance(conv, _ConvTransposeNd),
         )
-        unit.norm = nn.Identity()
+        unit.norm = nn.Identity().train(unit.training)
