@@ -16,6 +16,7 @@ from napari_unet3d.engine import checkpoint
 from napari_unet3d.engine.compilation import interpret, is_compiled
 from napari_unet3d.engine.config import TrainConfig, UNet3PlusConfig
 from napari_unet3d.engine.device import Precision, autocast, memory_format
+from napari_unet3d.engine.errors import ConfigError
 from napari_unet3d.engine.losses import Loss, LossValue
 from napari_unet3d.engine.moving_average import MovingAverage
 from napari_unet3d.engine.networks.build import Network
@@ -54,6 +55,11 @@ class Learner:
     group
         The processes that each learn from a part of the batch. The step is that of the whole batch: losses are
         divided by what all of them annotate.
+
+    Raises
+    ------
+    ConfigError
+        If statistics are to be shared that cannot be.
     """
 
     def __init__(
@@ -73,7 +79,12 @@ class Learner:
         network.body.to(memory_format=memory_format(network.config.dimensions))  # type: ignore[call-overload]  # torch's
         network.body.train()
         self.average = MovingAverage(network, config.average_decay)
-        if config.sync_batch_norm and group.size > 1 and network.config.norm == "batch":
+        if config.sync_batch_norm and group.size > 1 and network.config.has_batch_statistics:
+            if network.config.norm != "batch":
+                raise ConfigError(
+                    f"train.sync_batch_norm = true works with network.norm = batch, not {network.config.norm}; "
+                    "change one of them"
+                )
             nn.SyncBatchNorm.convert_sync_batchnorm(network.body)  # type: ignore[no-untyped-call]  # torch's
         self.times = StageTimes()
         """Of forward and backward passes."""

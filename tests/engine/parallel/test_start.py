@@ -53,6 +53,14 @@ def test_synchronised_layers_stay_out_of_the_model() -> None:
     assert not any(isinstance(module, nn.SyncBatchNorm) for module in learner.copy_of_average(None).modules())
 
 
+def test_renormalisation_is_not_synchronised() -> None:
+    pair = Group()
+    pair.size = 2
+    config = TrainConfig(sync_batch_norm=True)
+    with pytest.raises(ConfigError, match="norm = batch, not batch_renorm"):
+        Learner(build_network(NETWORK.updated(norm="batch_renorm")), config, build_loss(config), CPU, "float32", pair)
+
+
 # --- torchrun ---------------------------------------------------------------------------------------------
 
 
