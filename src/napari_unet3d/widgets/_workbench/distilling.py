@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +34,9 @@ from napari_unet3d.widgets._layers.prediction import add_prediction, refresh, sh
 from napari_unet3d.widgets._layers.view import visible_plane
 from napari_unet3d.widgets._preferences import preferences
 from napari_unet3d.widgets._session import Phase, Progress
+from napari_unet3d.widgets._workbench.brief_job import start_brief_job
+from napari_unet3d.widgets._workbench.compared_layers import contestants, show_labels
+from napari_unet3d.widgets._workbench.distill_curves import AgreementPoint, DistillCurves, TermPoint
 from napari_unet3d.widgets._workbench.distill_tasks import (
     Compared,
     CompareTask,
@@ -54,43 +56,10 @@ if TYPE_CHECKING:
     from napari_unet3d.widgets._layers.image import ImageChoice
     from napari_unet3d.widgets._workbench.bench import Workbench
 
-STUDENT: Final = "student"
-TEACHER: Final = "teacher"
-SCRATCH: Final = "scratch"
 _MODEL_FILES: Final = ".safetensors"
 _TICK_MS: Final = 200
 _PREVIEW_SHARE: Final = 0.2
 """Most of the time that previews of a slice that stays in view may take from learning."""
-
-
-@dataclass(frozen=True)
-class TermPoint:
-    """Losses of a step: their sum, and each term without its weight (hard: NaN where nothing was annotated)."""
-
-    step: int
-    seconds: float
-    loss: float
-    soft: float
-    hard: float
-
-
-@dataclass(frozen=True)
-class AgreementPoint:
-    """What a look at the student found, 0..1; `mean_iou` is NaN where nothing is held out."""
-
-    step: int
-    seconds: float
-    agreement: float
-    mean_iou: float
-    is_best: bool
-
-
-@dataclass(eq=False)
-class DistillCurves:
-    """Points gathered during a run; lists grow in place."""
-
-    losses: list[TermPoint] = field(default_factory=list)
-    agreements: list[AgreementPoint] = field(default_factory=list)
 
 
 class Distilling(QObject):
@@ -112,7 +81,6 @@ class Distilling(QObject):
         self._bench = bench
         self._session = bench.session
         self._job: Job | None = None
-        self._side_jobs: list[Job] = []
         self._asked: tuple[int, int] | None = None
         self._asked_at, self._pause_seconds, self._is_waiting = -math.inf, 0.0, False
         self._t = 0
@@ -184,7 +152,7 @@ class Distilling(QObject):
     def add_teacher_file(self, path: Path) -> None:
         """Read a model file and choose it as a teacher."""
         self.tell(f"reading {path.name}")
-        self._start_aside(LoadTask(path), lambda model: self._add_teacher(path.name, model))
+        start_brief_job(self, self, LoadTask(path), lambda model: self._add_teacher(path.name, model))
 
     def _add_teacher(self, name: str, model: TrainedModel) -> None:
         names = {teacher.name for teacher in self.teachers}
@@ -296,7 +264,7 @@ class Distilling(QObject):
             self.tell("distil a student first", warning=True)
             return
         path = path if path.suffix == _MODEL_FILES else path.with_name(path.name + _MODEL_FILES)
-        self._start_aside(SaveTask(self.student, path), lambda done: self.tell(f"saved {done}"))
+        start_brief_job(self, self, SaveTask(self.student, path), lambda done: self.tell(f"saved {done}"))
 
     def flip(self) -> None:
         """Show the teacher's labels instead of the student's, or the other way round."""
@@ -393,20 +361,6 @@ class Distilling(QObject):
         self.phase = phase
         self.changed.emit()
 
-    def _start_aside(self, work: Work, use: Callable[[Any], None]) -> None:
-        job = Job(work, self)
-        self._side_jobs.append(job)
-
-        def on_ended(ended: Ended) -> None:
-            self._side_jobs.remove(job)
-            if ended.error:
-                self.tell(ended.error, warning=True)
-            else:
-                use(ended.result)
-
-        job.ended.connect(on_ended)
-        job.start()
-
     def _tick(self) -> None:
         """Ask for the slice in view, if it is time."""
         image = self._bench.image
@@ -494,7 +448,7 @@ class Distilling(QObject):
             self.student = result.student
             self.scratch = result.scratch
             self.figures = ()
-            self.progress = Progress(1.0, self._summary())
+            self.progress = Progress(1.0, self.curves.summary)
         else:
             self.progress = Progress(0.0, "")
         if ended.error:
@@ -507,14 +461,6 @@ class Distilling(QObject):
         job, self._job = self._job, None
         if job is not None:
             job.deleteLater()
-
-    def _summary(self) -> str:
-        points = self.curves.agreements
-        kept = next((point for point in reversed(points) if point.is_best), None)
-        if kept is None:
-            return "done"
-        iou = "" if math.isnan(kept.mean_iou) else f", IoU on held-out slices {kept.mean_iou:.3f}"
-        return f"done; kept step {kept.step}: agreement with the teacher {kept.agreement:.1%}{iou}"
 
     def _origin(self) -> str:
         names = ", ".join(teacher.name for teacher in self._learnt_from)
@@ -533,14 +479,7 @@ class Distilling(QObject):
         assert image is not None  # comparing_problem() looked
         assert student is not None
         teachers = self._learnt_from or self.effective_teachers
-        names = [TEACHER] if len(teachers) == 1 else [f"{TEACHER} {n}" for n in range(1, len(teachers) + 1)]
-        models = {name: teacher.model for name, teacher in zip(names, teachers, strict=True)}
-        self.meanings = {name: teacher.name for name, teacher in zip(names, teachers, strict=True)}
-        if self.scratch is not None:
-            models[SCRATCH] = self.scratch
-            self.meanings[SCRATCH] = "the network of the student, trained on the annotation alone"
-        models[STUDENT] = student
-        self.meanings[STUDENT] = self._origin()
+        models, self.meanings = contestants(teachers, self.scratch, student, self._origin())
         self._t = bench.time_in_view()
         try:
             truth = None
@@ -558,7 +497,7 @@ class Distilling(QObject):
     def _on_compared(self, ended: Ended) -> None:
         self._forget_job()
         self.is_comparing = False
-        self.progress = Progress(1.0, self._summary())
+        self.progress = Progress(1.0, self.curves.summary)
         if ended.error:
             self.tell(ended.error, warning=True)
         elif isinstance(ended.result, Compared):
@@ -571,28 +510,11 @@ class Distilling(QObject):
         image = bench.image
         if image is None or image is not self._image or self.student is None:
             return
-        first, last = found.figures[0].name, found.figures[-1].name
         if self.preview_layer is not None and self.preview_layer in bench.viewer.layers:
             self.preview_layer.visible = False
-        layers = []
-        for role, name, old in ((TEACHER, first, self.layers[0]), (STUDENT, last, self.layers[1])):
-            if old is not None:
-                bench.viewer.layers.remove(old)
-            data = found.labels[name]
-            if "T" in image.axes:
-                data = _at_time(data, image.time_points, self._t)
-            provenance = {"model": self.meanings[name], "image": image.name}
-            layer = add_prediction(
-                bench.viewer,
-                image,
-                self.student.classes,
-                f"{image.name} {role}",
-                data=data,
-                provenance=provenance,
-            )
-            layers.append(layer)
-        self.teacher_layer, self.student_layer = layers
-        self.teacher_layer.visible = False
+        self.teacher_layer, self.student_layer = show_labels(
+            bench.viewer, image, self.student.classes, found, self.meanings, self._t, self.layers
+        )
 
 
 def _step_progress(event: Stepped) -> tuple[float | None, str]:
@@ -600,10 +522,3 @@ def _step_progress(event: Stepped) -> tuple[float | None, str]:
     fraction = None if left is None else event.seconds / max(event.seconds + left, 1e-9)
     ending = "until it stops improving" if left is None else f"{clock_text(left)} left"
     return fraction, f"step {event.step}, loss {event.loss:.3f}, {clock_text(event.seconds)}, {ending}"
-
-
-def _at_time(labels: NDArray[np.unsignedinteger], time_points: int, t: int) -> NDArray[np.unsignedinteger]:
-    """Z Y X labels as T Z Y X, zero at the other time points."""
-    result = np.zeros((time_points, *labels.shape), labels.dtype)
-    result[t] = labels
-    return result
