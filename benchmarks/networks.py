@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -109,11 +110,12 @@ def _measure(wanted: dict[str, Any], volume: Volume, folder: Path) -> dict[str, 
     steps = trained.history.steps
     # the history has a point every half second, so of slow steps all; the first step is often slower than the rest
     a_step = (steps[-1].seconds - steps[0].seconds) / max(1, steps[-1].step - steps[0].step)
-    tile = facts.legal_shape((16, 64, 64) if trained.recipe.network.dimensions == 3 else (1, 256, 256))
-    output = facts.output_shape(tile)
+    # for the whole volume in one piece, filled up to a legal size
+    shape = volume.truth.shape if trained.recipe.network.dimensions == 3 else (1, *volume.truth.shape[1:])
+    in_one_piece = facts.legal_shape([n + 2 * margin for n, margin in zip(shape, facts.margin, strict=True)])
     figures: dict[str, Any] = {
         "parameters": facts.parameters,
-        "operations_per_voxel": facts.operations(tile) / (output[0] * output[1] * output[2]),
+        "operations_per_voxel": facts.operations(in_one_piece) / math.prod(shape),
         "patch": record.patch_size,
         "seconds_per_step": a_step,
         "peak_bytes": used.peak_bytes,
