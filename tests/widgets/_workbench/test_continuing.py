@@ -68,21 +68,55 @@ def test_a_new_class_keeps_what_was_learnt(qtbot: Any, bench: Workbench, truth: 
     assert (after[name] - before[name]).abs().max() < 0.1
 
 
-def test_a_class_painted_during_a_run_is_told(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
-    bench.session.train_config = bench.session.train_config.updated(steps=None)
+def endless_run(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
+    bench.session.train_config = bench.session.train_config.updated(steps=None, seconds=600)
     bench.new_annotation()
     paint(bench, truth, *SLICES)
     bench.training.start()
     qtbot.waitUntil(lambda: bench.session.phase is Phase.TRAINING, timeout=TIMEOUT)
-    bench.training.pause()
-    told: list[str] = []
-    bench.session.events.message.connect(told.append)
+
+
+def paint_a_third_class(bench: Workbench) -> None:
     bench.add_class()
     bench.annotation.data_setitem((np.array([2]), np.array([3]), np.array([5])), np.array([3]))
     bench.take_strokes()
-    assert any("class 'class 3' came after this training began" in text for text in told)
+
+
+def test_a_class_painted_during_a_run_joins_it(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
+    endless_run(qtbot, bench, truth)
+    told: list[str] = []
+    bench.session.events.message.connect(told.append)
+    paint_a_third_class(bench)
+    assert any("class 'class 3' came after this training began and joins it" in text for text in told)
+    qtbot.waitUntil(lambda: any("new to the model: 'class 3'" in text for text in told), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: bench.session.phase is Phase.TRAINING, timeout=TIMEOUT)
     bench.training.stop()
-    trained(qtbot, bench)
+    model = trained(qtbot, bench)
+    assert [entry.id for entry in model.classes] == [1, 2, 3]
+    assert model.recipe.record.from_weights  # of the run that did not know the class
+
+
+def test_a_class_painted_during_a_pause_joins_after_it(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
+    endless_run(qtbot, bench, truth)
+    bench.training.pause()
+    qtbot.waitUntil(lambda: bench.session.phase is Phase.PAUSED, timeout=TIMEOUT)
+    paint_a_third_class(bench)
+    assert bench.session.phase is Phase.PAUSED
+    told: list[str] = []
+    bench.session.events.message.connect(told.append)
+    bench.training.resume()
+    qtbot.waitUntil(lambda: any("new to the model: 'class 3'" in text for text in told), timeout=TIMEOUT)
+    bench.training.stop()
+    qtbot.waitUntil(lambda: bench.session.phase is Phase.IDLE, timeout=TIMEOUT)
+
+
+def test_stop_is_stronger_than_a_class_that_joins(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
+    endless_run(qtbot, bench, truth)
+    bench.training.pause()
+    qtbot.waitUntil(lambda: bench.session.phase is Phase.PAUSED, timeout=TIMEOUT)
+    paint_a_third_class(bench)
+    bench.training.stop()
+    assert [entry.id for entry in trained(qtbot, bench).classes] == [1, 2]
 
 
 def test_a_loaded_model_shows_its_settings_and_is_trained_further_from_its_weights(

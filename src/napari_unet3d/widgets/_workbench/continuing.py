@@ -67,9 +67,12 @@ def continuing_problem(model: Any, image: ImageChoice | None) -> str:
     return ""
 
 
-def new_class_note(new: Collection[int], classes: Sequence[ClassInfo]) -> str:
+def joining_note(new: Collection[int], classes: Sequence[ClassInfo]) -> str:
     """What happens to ids painted during a run that does not know them."""
-    return f"{named(new, classes)} came after this training began: click Stop, then Continue; what was learnt is kept"
+    return (
+        f"{named(new, classes)} came after this training began and joins it: what was learnt is kept, the budget "
+        "counts anew"
+    )
 
 
 def named(ids: Collection[int], classes: Sequence[ClassInfo]) -> str:

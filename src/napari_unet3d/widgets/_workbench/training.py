@@ -38,7 +38,7 @@ from napari_unet3d.widgets._workbench.continuing import (
     Continuation,
     continuation,
     continuing_problem,
-    new_class_note,
+    joining_note,
 )
 from napari_unet3d.widgets._workbench.repeating import Run
 from napari_unet3d.widgets._workbench.speed import measured_rate
@@ -78,6 +78,7 @@ class TrainingRunner(QObject):
         self._pause = 0.0
         self._trained_on: tuple[str | int, ...] | None = None
         self._known_ids: frozenset[int] = frozenset()
+        self._is_joined = False
         self._moments: list[float] = []
         self.last_run: Run | None = None
         """What the session's model was trained on; None for a model that was loaded."""
@@ -152,6 +153,10 @@ class TrainingRunner(QObject):
 
     def stop(self) -> None:
         """End after the present step and keep the best model."""
+        self._is_joined = False
+        self._finish()
+
+    def _finish(self) -> None:
         if self._job is not None:
             is_preparing = self._session.phase is Phase.PREPARING
             self._session.phase = Phase.STOPPING
@@ -233,6 +238,7 @@ class TrainingRunner(QObject):
         self._key = (*image.key, *self._times, *bench.further.key)
         started_from = how.resume or how.weights_from
         self._known_ids = bench.painted_ids | set(started_from.label_ids if started_from else ())
+        self._is_joined = False
         self._moments = []
         self._is_waiting = False
         self._stepped_at = self._step_seconds = 0.0
@@ -275,8 +281,10 @@ class TrainingRunner(QObject):
             self._run.has_new_strokes = True
         painted = {int(i) for change in changes for i in np.unique(change.labels) if i}
         new = painted - self._known_ids - self._bench.deleted_ids
-        if new:
-            self._session.tell(new_class_note(new, self._session.classes), warning=True)
+        if new and self._session.phase is not Phase.STOPPING:
+            self._known_ids |= new
+            self._is_joined = True
+            self._session.tell(joining_note(new, self._session.classes))
         for change in changes:
             if change.t in self._times:
                 self._send(Annotate(self._times.index(change.t), change.box, change.labels))
@@ -326,6 +334,10 @@ class TrainingRunner(QObject):
         self._moments.append(event.seconds)
         session.curves.losses.append((event.step, event.seconds, event.loss))
         session.curves_version += 1
+        if (
+            self._is_joined and session.phase is Phase.TRAINING
+        ):  # the network has no output for the class: go on with one
+            self._finish()
 
     def _on_validated(self, event: Validated) -> None:
         iou = {score.class_id: score.iou for score in event.scores}
@@ -359,6 +371,8 @@ class TrainingRunner(QObject):
             session.training_progress = Progress(0.0, "")
         if ended.error:
             session.tell(ended.error, warning=True)
+        elif self._is_joined and ended.result is not None:
+            self.go_on()
 
     def _summary(self) -> str:
         points = self._session.curves.validations
