@@ -13,7 +13,6 @@ Finished rows in the results file are not computed again; the teacher of a row i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from machine import describe_machine, machine, markdown_table, write_reports
 from numpy.typing import NDArray
+from runs import Rows, folders_in
 from sparse_slices import painted_slices
 
 from napari_unet3d import api
@@ -39,7 +39,6 @@ from napari_unet3d.io.files import read_labels, read_volume
 MODELS: Final = ("teacher", "scratch", "distilled")
 KEPT: Final = 0.97
 """Share of the teacher's IoU that a student has to keep."""
-_KEY: Final = ("volume", "state", "slices", "seconds", "steps", "operations", "threads", "every", "settings")
 
 
 def read_task(source: Path, wanted: dict[str, Any]) -> tuple[Volume, NDArray[Any], NDArray[Any]]:
@@ -80,7 +79,6 @@ def run(source: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         files = {name: save_model(model, Path(folder) / f"{name}.safetensors") for name, model in models.items()}
         figures = api.compare(files, image, sparse, truth=truth)
     return {
-        **wanted,
         "figures": {entry.name: entry.as_dict() for entry in figures},
         "steps_taken": {name: _steps(model) for name, model in models.items()},
         "filters": distilled.recipe.network.filters_per_level,
@@ -92,16 +90,6 @@ def _steps(model: TrainedModel) -> int | None:
 
 
 # --- results ----------------------------------------------------------------------------------------------
-
-
-def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of a results file by what was wanted."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {_key(row): row for row in map(json.loads, lines)}
-
-
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps([row[name] for name in _KEY])
 
 
 def report(rows: list[dict[str, Any]]) -> str:
@@ -153,20 +141,12 @@ def _wanted(arguments: argparse.Namespace, volumes: list[Path]) -> Iterator[tupl
 
 def main() -> None:
     arguments = _arguments()
-    volumes = [path for path in sorted(arguments.data.iterdir()) if any(path.glob("labels.*"))]
-    if arguments.volumes:
-        volumes = [path for path in volumes if path.name in arguments.volumes]
-    if not volumes:
-        raise SystemExit("no folder with image.* and labels.* there; check --data and --volumes")
+    volumes = folders_in(arguments.data, arguments.volumes)
     torch.set_num_threads(arguments.threads)
     found = machine()
-    rows = []
+    finished, rows = Rows(arguments.out), []
     for source, wanted in _wanted(arguments, volumes):
-        row = finished(arguments.out).get(_key(wanted))
-        if row is None:
-            row = {**run(source, wanted), "machine": found}
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        row = finished.get(wanted) or finished.add(wanted, {**run(source, wanted), "machine": found})
         rows.append(row)
         told = ", ".join(f"{name} {row['figures'][name]['truth']['mean_iou']:.3f}" for name in MODELS)
         print(f"{row['volume']} state {row['state']}: IoU {told}", file=sys.stderr)

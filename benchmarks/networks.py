@@ -147,13 +147,13 @@ def _measure(wanted: dict[str, Any], volume: Volume, folder: Path) -> dict[str, 
 def report(rows: list[dict[str, Any]]) -> str:
     """A table for each volume, with a line for each network."""
     parts = []
-    for volume in dict.fromkeys(row["wanted"]["volume"] for row in rows):
+    for volume in dict.fromkeys(row["volume"] for row in rows):
         lines = []
-        these = [row for row in rows if row["wanted"]["volume"] == volume]
-        for name in dict.fromkeys(row["wanted"]["variant"] for row in these):
+        these = [row for row in rows if row["volume"] == volume]
+        for name in dict.fromkeys(row["variant"] for row in these):
             by_steps, by_seconds = (
                 next(
-                    (r for r in these if r["wanted"]["variant"] == name and r["wanted"]["budget"].startswith(kind)),
+                    (r for r in these if r["variant"] == name and r["budget"].startswith(kind)),
                     None,
                 )
                 for kind in ("--steps", "--seconds")

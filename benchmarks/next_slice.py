@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -32,6 +31,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from machine import describe_machine, machine, markdown_table, write_reports
 from numpy.typing import NDArray
+from runs import Rows, folders_in
 
 from napari_unet3d import api
 from napari_unet3d.engine.config import PredictConfig, TrainConfig
@@ -41,7 +41,6 @@ from napari_unet3d.engine.volume import Volume
 from napari_unet3d.io.files import read_labels, read_volume
 
 STRATEGIES: Final = ("suggested", "spaced", "random")
-_KEY: Final = ("volume", "strategy", "state", "slices", "seconds", "steps", "threads", "settings", "crop")
 
 
 class Plane(NamedTuple):
@@ -185,21 +184,11 @@ def run(source: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         share = float(np.mean(annotator.labels > 0))
         curve.append({"axis": plane.axis, "index": int(plane.index), "iou": annotator.iou(), "painted": share})
         if len(curve) == wanted["slices"]:
-            return {**wanted, "curve": curve}
+            return {"curve": curve}
         plane = _CHOICE[wanted["strategy"]](annotator, rng)
 
 
 # --- results ----------------------------------------------------------------------------------------------
-
-
-def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of a results file by what was wanted."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {_key(row): row for row in map(json.loads, lines)}
-
-
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps([row[name] for name in _KEY])
 
 
 def _wanted(arguments: argparse.Namespace, volumes: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -277,19 +266,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     arguments = _arguments()
-    volumes = [path for path in sorted(arguments.data.iterdir()) if any(path.glob("labels.*"))]
-    if arguments.volumes:
-        volumes = [path for path in volumes if path.name in arguments.volumes]
-    if not volumes:
-        raise SystemExit("no folder with image.* and labels.* there; check --data and --volumes")
+    volumes = folders_in(arguments.data, arguments.volumes)
     found = machine()
-    rows = []
+    finished, rows = Rows(arguments.out), []
     for source, wanted in _wanted(arguments, volumes):
-        row = finished(arguments.out).get(_key(wanted))
-        if row is None:
-            row = {**run(source, wanted), "machine": found}
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        row = finished.get(wanted) or finished.add(wanted, {**run(source, wanted), "machine": found})
         rows.append(row)
         ious = " ".join(f"{point['iou']:.3f}" for point in row["curve"])
         print(f"{row['volume']} {row['strategy']} state {row['state']}: IoU {ious}", file=sys.stderr)

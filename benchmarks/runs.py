@@ -43,7 +43,7 @@ def run(*arguments: object, threads: int) -> Used:
 
 
 class Rows:
-    """Finished rows in a file, one JSON object a line, found again by what was wanted.
+    """Finished rows in a file, one JSON object a line: what was wanted, and the figures.
 
     Parameters
     ----------
@@ -54,18 +54,19 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self._path = path
         lines = path.read_text().splitlines() if path.is_file() else []
-        self._rows = {json.dumps(row["wanted"]): row for row in map(json.loads, lines)}
+        self._rows: list[dict[str, Any]] = list(map(json.loads, lines))
 
     def get(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
         """The finished row, if it is there."""
-        return self._rows.get(json.dumps(wanted))
+        as_read = json.loads(json.dumps(wanted)).items()  # tuples have become lists
+        return next((row for row in self._rows if row.items() >= as_read), None)
 
     def add(self, wanted: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
         """Keep a row."""
-        row = {"wanted": wanted, **figures}
+        row = {**wanted, **figures}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self._rows[json.dumps(wanted)] = row
+        self._rows.append(row)
         return row
 
 
@@ -85,12 +86,17 @@ def read_truth(source: Path) -> Volume:
     return Volume(source.name, image, truth)
 
 
-def volumes_in(data: Path | None, names: Sequence[str]) -> list[Volume]:
-    """The volumes of these names in a folder of folders; all without names."""
+def folders_in(data: Path | None, names: Sequence[str] | None) -> list[Path]:
+    """The folders of volumes in a folder, those of these names; all without names."""
     if data is None:
         raise SystemExit("give --data DIR or set UNET3D_DATA")
     found = [path for path in sorted(data.iterdir()) if any(path.glob("labels.*"))]
     chosen = [path for path in found if not names or path.name in names]
     if not chosen:
         raise SystemExit("no folder with image.* and labels.* there; check --data and --volumes")
-    return [read_truth(path) for path in chosen]
+    return chosen
+
+
+def volumes_in(data: Path | None, names: Sequence[str]) -> list[Volume]:
+    """The volumes in those folders."""
+    return [read_truth(path) for path in folders_in(data, names)]

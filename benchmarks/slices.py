@@ -160,7 +160,7 @@ def _means(rows: list[dict[str, Any]], volume: str, arm: str) -> dict[tuple[int,
         ious = [
             row["held_out_iou"]
             for row in rows
-            if (row["wanted"]["volume"], row["wanted"]["arm"], tuple(row["wanted"]["count"])) == (volume, arm, count)
+            if (row["volume"], row["arm"], tuple(row["count"])) == (volume, arm, count)
         ]
         if ious:
             means[count] = statistics.mean(ious)
@@ -170,12 +170,11 @@ def _means(rows: list[dict[str, Any]], volume: str, arm: str) -> dict[tuple[int,
 def report(rows: list[dict[str, Any]]) -> str:
     """A table with a line for each volume and arm, and the paper's own figures below."""
     lines = []
-    for volume, arm in dict.fromkeys((row["wanted"]["volume"], row["wanted"]["arm"]) for row in rows):
-        these = [row for row in rows if (row["wanted"]["volume"], row["wanted"]["arm"]) == (volume, arm)]
+    for volume, arm in dict.fromkeys((row["volume"], row["arm"]) for row in rows):
+        these = [row for row in rows if (row["volume"], row["arm"]) == (volume, arm)]
         means = _means(rows, volume, arm)
         shares = [
-            statistics.mean(row["annotated_share"] for row in these if tuple(row["wanted"]["count"]) == count)
-            for count in means
+            statistics.mean(row["annotated_share"] for row in these if tuple(row["count"]) == count) for count in means
         ]
         told = f"{min(shares):.1%} .. {max(shares):.1%}"
         lines.append((volume, arm, *(f"{means[c]:.3f}" if c in means else "" for c in COUNTS), told))
@@ -197,7 +196,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    volumes = list(dict.fromkeys(row["wanted"]["volume"] for row in rows))
+    volumes = list(dict.fromkeys(row["volume"] for row in rows))
     figure, panels = pyplot.subplots(
         1, len(volumes) + 1, figsize=(3.4 * (len(volumes) + 1), 3.2), sharey=True, squeeze=False, layout="constrained"
     )

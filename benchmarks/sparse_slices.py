@@ -30,12 +30,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from machine import describe_machine, machine, markdown_table, write_reports
+from runs import Rows, folders_in
 
 from napari_unet3d.engine.model_file import load_model
 from napari_unet3d.io.files import read_labels, read_volume
 
 CONTENDERS: Final = ("unet", "forest")
-_KEY: Final = ("volume", "contender", "state", "slices", "seconds", "threads", "settings")
 _TREES: Final = 100
 _TREE_VOXELS: Final = 50_000
 """Voxels that each tree of the forest sees."""
@@ -134,20 +134,10 @@ def run(task: Task, wanted: dict[str, Any]) -> dict[str, Any]:
     figures = {"unet": run_unet, "forest": run_forest}[wanted["contender"]](task, wanted)
     scores = task.folder / "scores.json"
     task.run("evaluate", task.folder / "prediction.npy", task.truth, "--exclude", task.sparse, "--json", scores)
-    return {**wanted, "painted": task.painted, **figures, "evaluation": json.loads(scores.read_text())}
+    return {"painted": task.painted, **figures, "evaluation": json.loads(scores.read_text())}
 
 
 # --- results ----------------------------------------------------------------------------------------------
-
-
-def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of a results file by what was wanted."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {_key(row): row for row in map(json.loads, lines)}
-
-
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps([row[name] for name in _KEY])
 
 
 def _wanted(arguments: argparse.Namespace, volumes: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -197,22 +187,16 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     arguments = _arguments()
-    volumes = [path for path in sorted(arguments.data.iterdir()) if any(path.glob("labels.*"))]
-    if arguments.volumes:
-        volumes = [path for path in volumes if path.name in arguments.volumes]
-    if not volumes:
-        raise SystemExit("no folder with image.* and labels.* there; check --data and --volumes")
+    volumes = folders_in(arguments.data, arguments.volumes)
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     found = machine()
-    rows = []
+    finished, rows = Rows(arguments.out), []
     for source, wanted in _wanted(arguments, volumes):
-        row = finished(arguments.out).get(_key(wanted))
+        row = finished.get(wanted)
         if row is None:
             with tempfile.TemporaryDirectory() as folder:
                 task = make_task(source, Path(folder), arguments.slices, wanted["state"])
-                row = {**run(task, wanted), "machine": found}
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                row = finished.add(wanted, {**run(task, wanted), "machine": found})
         rows.append(row)
         iou = row["evaluation"]["mean_foreground_iou"]
         print(f"{row['volume']} {row['contender']} state {row['state']}: IoU {iou:.3f}", file=sys.stderr)
