@@ -12,13 +12,15 @@ quarter of such a part. Each run is one row in the results file; finished rows a
                                   [--picture FILE]
 
 The standard grid: ours and the forest on all choices of slices, 3 states, 10 and 60 s; the others on 3 slices of one
-axis, 2 states, 60 s. ``--full``: all contenders on all choices, 3 states, 10, 30, 60 and 180 s.
+axis, 2 states, 60 s, on small volumes 180 s with ours at 180 s beside them. ``--full``: all contenders on all choices,
+3 states, 10, 30, 60 and 180 s. Contenders that cannot be installed next to us get an environment of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -30,7 +32,9 @@ from typing import Any, Final
 
 import numpy as np
 from accuracy_report import draw, report
+from contenders.environments import BIOMEDISA, NNUNET, PYTORCH_3DUNET, Environment
 from machine import describe_machine, machine, write_reports
+from runs import Rows, folders_in
 
 from napari_unet3d.engine.metrics import class_scores, confusion_matrix, mean_foreground_iou
 from napari_unet3d.io.files import read_labels, read_volume
@@ -44,10 +48,20 @@ CONTENDERS: Final[dict[str, tuple[str, ...]]] = {
     "interpolation": ("interpolation.py",),
     "MONAI BasicUNet": ("monai_networks.py", "basic"),
     "MONAI DynUNet": ("monai_networks.py", "dynamic"),
+    "pytorch-3dunet": ("pytorch_3dunet.py",),
+    "nnU-Net": ("nnunet.py",),
+    "Biomedisa": ("biomedisa_walk.py",),
 }
 """Script and further argument of each."""
-WITHOUT_BUDGET: Final = frozenset({"forest", "boosted trees", "interpolation"})
-_KEY: Final = ("volume", "contender", "slices", "state", "seconds", "threads")
+ENVIRONMENTS: Final[dict[str, Environment]] = {
+    "pytorch-3dunet": PYTORCH_3DUNET,
+    "nnU-Net": NNUNET,
+    "Biomedisa": BIOMEDISA,
+}
+"""Of contenders that cannot be installed next to us."""
+WITHOUT_BUDGET: Final = frozenset({"forest", "boosted trees", "interpolation", "Biomedisa"})
+SMALL: Final = 1_100_000
+"""Most voxels of a small volume."""
 _FOLDER: Final = Path(__file__).parent / "contenders"
 _MEGABYTE: Final = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss
 
@@ -82,7 +96,9 @@ def run(source: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         folder = Path(name)
         truth = write_task(source, folder, wanted["slices"], wanted["state"])
         budget = [str(wanted[key] or 0) for key in ("seconds", "threads", "state")]
-        process = subprocess.Popen([sys.executable, str(_FOLDER / script), name, *budget, *more])
+        environment = ENVIRONMENTS.get(wanted["contender"])
+        python = sys.executable if environment is None else str(environment.python())
+        process = subprocess.Popen([python, str(_FOLDER / script), name, *budget, *more])
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -93,7 +109,6 @@ def run(source: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     unpainted = sparse == 0
     scores = class_scores(confusion_matrix(predicted[unpainted], truth[unpainted], list(ids)), list(ids))
     return {
-        **wanted,
         **figures,
         "iou": [score.iou for score in scores],
         "mean_iou": mean_foreground_iou(scores, 1),
@@ -110,10 +125,11 @@ def _peak(usage: resource.struct_rusage) -> int:
 
 def grid(arguments: argparse.Namespace, volumes: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """What is to be run, the most telling first."""
+    is_small = {source: math.prod(read_volume(next(source.glob("image.*"))).shape) <= SMALL for source in volumes}
     for state in range(arguments.states):
         for source in volumes:
             for contender in arguments.contenders:
-                for slices, seconds in _choices(contender, state, is_full=arguments.full):
+                for slices, seconds in _choices(contender, state, is_small=is_small[source], is_full=arguments.full):
                     wanted = {
                         "volume": source.name,
                         "contender": contender,
@@ -125,45 +141,34 @@ def grid(arguments: argparse.Namespace, volumes: list[Path]) -> Iterator[tuple[P
                     yield source, wanted
 
 
-def _choices(contender: str, state: int, *, is_full: bool) -> Iterator[tuple[str, float]]:
+def _choices(contender: str, state: int, *, is_small: bool, is_full: bool) -> Iterator[tuple[str, float]]:
+    """Slices and seconds for a contender on a volume."""
     is_main = contender in ("ours", "forest")
-    budgets = (10.0, 30.0, 60.0, 180.0) if is_full else (60.0, 10.0) if is_main else (60.0,)
-    if contender in WITHOUT_BUDGET:
-        budgets = (60.0,)
+    if contender == "Biomedisa" and not is_small:  # its time grows too fast
+        return
     if not is_main and not is_full:
         if state < 2:
-            yield SLICES[0], 60.0
+            yield SLICES[0], 180.0 if is_small else 60.0
         return
-    for slices in SLICES:
-        for seconds in budgets:
+    budgets = (10.0, 30.0, 60.0, 180.0) if is_full else (60.0, 10.0)
+    for slices in SLICES[:1] if contender == "Biomedisa" else SLICES:  # whose slices must not cross
+        for seconds in (60.0,) if contender in WITHOUT_BUDGET else budgets:
             yield slices, seconds
-
-
-def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of a results file by what was wanted."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {_key(row): row for row in map(json.loads, lines)}
-
-
-def _key(row: dict[str, Any]) -> str:
-    return json.dumps([row[name] for name in _KEY])
+    if contender == "ours" and is_small and state < 2 and not is_full:
+        yield SLICES[0], 180.0
 
 
 def main() -> None:
     arguments = _arguments()
-    volumes = [path for path in sorted(arguments.data.iterdir()) if any(path.glob("labels.*"))]
-    if arguments.volumes:
-        volumes = [path for path in volumes if path.name in arguments.volumes]
+    volumes = folders_in(arguments.data, arguments.volumes)
     unknown = set(arguments.contenders) - set(CONTENDERS)
-    if unknown or not volumes:
-        raise SystemExit(f"unknown: {', '.join(unknown)}" if unknown else "no volumes there; check --data, --volumes")
-    found, rows = machine(), []
+    if unknown:
+        raise SystemExit(f"unknown contenders: {', '.join(unknown)}; there are {', '.join(CONTENDERS)}")
+    found, finished, rows = machine(), Rows(arguments.out), []
     for source, wanted in grid(arguments, volumes):
-        row = finished(arguments.out).get(_key(wanted))
+        row = finished.get(wanted)
         if row is None:
-            row = {**run(source, wanted), "machine": found}
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            row = finished.add(wanted, {**run(source, wanted), "machine": found})
             print(
                 f"{row['volume']} {row['contender']} {row['slices']} state {row['state']} {row['seconds'] or 0:g} s: "
                 f"IoU {row['mean_iou']:.3f}",

@@ -39,6 +39,10 @@ class Task:
         self.classes = int(self.sparse.max())
         self._trained: float | None = None
 
+    def begin(self) -> None:
+        """Let the budget run from now on, where what came before is free."""
+        self._start = time.perf_counter()
+
     @property
     def is_time_left(self) -> bool:
         """Whether the budget is not used up."""

@@ -125,6 +125,19 @@ def test_kinds_of_teachers_and_students(
     assert distiller.model().label_ids == teacher.label_ids
 
 
+def test_patches_are_changed_only_where_that_is_asked_for(make_teacher: Make, make_distiller: Make) -> None:
+    """Noise would show in the loss."""
+    teacher = make_teacher(3)
+
+    def losses(noise: float, **values: Any) -> list[float]:
+        augment = {"probability": 0, "flips": False, "noise": noise}
+        distiller = make_distiller(teacher, steps=3, augment=augment, **values)
+        return [event.loss for event in of_kind(Stepped, list(distiller.fit()))]
+
+    assert losses(0.5) == losses(0.0) == losses(0.0, augmented=True)
+    assert losses(0.5, augmented=True) != losses(0.0)
+
+
 def test_another_family(make_teacher: Make, make_distiller: Make) -> None:
     network = UNet3PlusConfig(levels=2, filters=2, branch_filters=2)
     distiller = make_distiller(make_teacher(), student=network, steps=2)

@@ -17,11 +17,19 @@ from napari_unet3d.engine.config.network import (
 from napari_unet3d.engine.config.prediction import PredictConfig
 from napari_unet3d.engine.config.recipe import HoldOutState, Recipe, RunRecord, TeacherRecord, UnitState
 from napari_unet3d.engine.config.settings import Config, Triple, validated
-from napari_unet3d.engine.config.training import LOSS_TERMS, AugmentConfig, LossName, NormalizeConfig, TrainConfig
+from napari_unet3d.engine.config.training import (
+    LOSS_TERMS,
+    NO_AUGMENTATION,
+    AugmentConfig,
+    LossName,
+    NormalizeConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "FEATURES_PER_SCALE",
     "LOSS_TERMS",
+    "NO_AUGMENTATION",
     "AugmentConfig",
     "Config",
     "DistillConfig",

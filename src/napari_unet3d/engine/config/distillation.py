@@ -20,6 +20,9 @@ class DistillConfig(Config):
     annotated ones."""
     labelled_patches: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the steps whose patches lie around annotation, where there is any; the others lie anywhere."""
+    augmented: bool = False
+    """Change the patches as train.augment says. Teachers label every voxel, so none need be made up, and a student that
+    sees the volume as it is comes closer to them; switch it on for a student that shall label other volumes."""
     flips: bool = False
     """Average the teachers over mirrored volumes (eight times their work in three dimensions)."""
     feature_hint: Annotated[float, Field(ge=0)] = 0.0

@@ -76,6 +76,9 @@ class AugmentConfig(Config):
     """Largest standard deviation of added Gaussian blur, in edges of the finest voxel axis."""
 
 
+NO_AUGMENTATION: Final = AugmentConfig(probability=0, flips=False, gain=0, offset=0, gamma=0, noise=0, blur=0)
+"""Patches as they are."""
+
 LossName: TypeAlias = Literal[
     "cross_entropy",
     "dice",

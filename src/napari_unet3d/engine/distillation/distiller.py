@@ -9,7 +9,15 @@ from functools import partial
 
 import numpy as np
 
-from napari_unet3d.engine.config import DistillConfig, HoldOutState, NetworkConfig, Recipe, RunRecord, TrainConfig
+from napari_unet3d.engine.config import (
+    NO_AUGMENTATION,
+    DistillConfig,
+    HoldOutState,
+    NetworkConfig,
+    Recipe,
+    RunRecord,
+    TrainConfig,
+)
 from napari_unet3d.engine.device import DTYPES
 from napari_unet3d.engine.distillation.agreement import StudentPlanes
 from napari_unet3d.engine.distillation.data import DistillationData
@@ -115,6 +123,8 @@ class Distiller(Trainer):
 
     def _load(self, network: Network) -> Generator[Event, None, Prepared]:
         start, config = self._start, self._config
+        if not self._distill.augmented:
+            config = config.updated(augment=NO_AUGMENTATION)
         self._targets = yield from self._ask_teachers()
         return prepare_data(
             self._volumes,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.engine.config import DistillConfig, TrainConfig
 from napari_unet3d.engine.errors import UNet3dError
@@ -32,7 +31,6 @@ from napari_unet3d.widgets._layers.annotation import annotation_problem, spatial
 from napari_unet3d.widgets._layers.image import choose_image
 from napari_unet3d.widgets._layers.prediction import add_prediction, refresh, show_plane
 from napari_unet3d.widgets._layers.view import visible_plane
-from napari_unet3d.widgets._preferences import preferences
 from napari_unet3d.widgets._session import Phase, Progress
 from napari_unet3d.widgets._workbench.brief_job import start_brief_job
 from napari_unet3d.widgets._workbench.compared_layers import contestants, show_labels
@@ -47,6 +45,7 @@ from napari_unet3d.widgets._workbench.distill_tasks import (
     TeacherChoice,
 )
 from napari_unet3d.widgets._workbench.fitting import fit_problem
+from napari_unet3d.widgets._workbench.live_preview import LivePreview
 from napari_unet3d.widgets._workbench.times import clock_text
 from napari_unet3d.widgets._workers import Ended, Job, LoadTask, SaveTask, Work
 
@@ -57,9 +56,6 @@ if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
 
 _MODEL_FILES: Final = ".safetensors"
-_TICK_MS: Final = 200
-_PREVIEW_SHARE: Final = 0.2
-"""Most of the time that previews of a slice that stays in view may take from learning."""
 
 
 class Distilling(QObject):
@@ -81,8 +77,6 @@ class Distilling(QObject):
         self._bench = bench
         self._session = bench.session
         self._job: Job | None = None
-        self._asked: tuple[int, int] | None = None
-        self._asked_at, self._pause_seconds, self._is_waiting = -math.inf, 0.0, False
         self._t = 0
         self._image: ImageChoice | None = None
         self._learnt_from: tuple[TeacherChoice, ...] = ()
@@ -117,9 +111,12 @@ class Distilling(QObject):
         self.teacher_layer: Any = None
         """Labels layers of the last comparison, or None."""
         self.student_layer: Any = None
-        self._ticks = QTimer(self)
-        self._ticks.setInterval(_TICK_MS)
-        self._ticks.timeout.connect(self._tick)
+        self._live = LivePreview(
+            self,
+            in_view=self._in_view,
+            is_learning=lambda: self.phase is Phase.TRAINING,
+            ask=self._send,
+        )
         self._handlers: dict[type, Callable[[Any], None]] = {
             Preparing: self._on_preparing,
             Note: self._on_note,
@@ -326,12 +323,11 @@ class Distilling(QObject):
             **origin,
         )
         self._was_stopped = False
-        self._is_waiting, self._asked, self._pause_seconds = False, None, 0.0
         self.message = ""
         self.progress = Progress(None, "loading PyTorch and reading the image")
         self._run(work, self._on_ended)
         self._set(phase=Phase.PREPARING)
-        self._ticks.start()
+        self._live.start()
 
     def _labels(self, image: ImageChoice) -> NDArray[np.unsignedinteger] | None:
         """What is painted at the time point in view; None where nothing is."""
@@ -361,21 +357,15 @@ class Distilling(QObject):
         self.phase = phase
         self.changed.emit()
 
-    def _tick(self) -> None:
-        """Ask for the slice in view, if it is time."""
+    def _in_view(self) -> PreviewPlane | None:
+        """The slice to preview: of the image and the time point that the student learns on."""
         image = self._bench.image
-        if image is None or image is not self._image or not self.shows_preview or self._is_waiting:
-            return
+        if image is None or image is not self._image or not self.shows_preview:
+            return None
         if self.phase not in (Phase.TRAINING, Phase.PAUSED):
-            return
+            return None
         plane = visible_plane(self._bench.viewer, image)
-        if plane is None or plane.t != self._t:
-            return
-        asked = (plane.axis, plane.index)
-        is_stale = self.phase is Phase.TRAINING and time.monotonic() - self._asked_at > self._pause_seconds
-        if asked != self._asked or is_stale:
-            self._asked, self._asked_at, self._is_waiting = asked, time.monotonic(), True
-            self._send(PreviewPlane(0, *asked))
+        return None if plane is None or plane.t != self._t else PreviewPlane(0, plane.axis, plane.index)
 
     # --- what the run tells -------------------------------------------------------------------------------
 
@@ -420,9 +410,7 @@ class Distilling(QObject):
         self.curves_changed.emit()
 
     def _on_previewed(self, event: Previewed) -> None:
-        self._is_waiting = False
-        took = time.monotonic() - self._asked_at
-        self._pause_seconds = max(1 / preferences().preview_rate, took / _PREVIEW_SHARE)
+        self._live.answered()
         image, viewer = self._bench.image, self._bench.viewer
         if image is None or image is not self._image or not self.shows_preview or not self._learnt_from:
             return
@@ -440,7 +428,7 @@ class Distilling(QObject):
         self._tell_progress(event.done / event.total, f"comparing: {event.done} of {event.total} blocks")
 
     def _on_ended(self, ended: Ended) -> None:
-        self._ticks.stop()
+        self._live.stop()
         self._forget_job()
         result = ended.result if isinstance(ended.result, DistillResult) else DistillResult(ended.result)
         self.phase = Phase.IDLE

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 from napari_unet3d.engine.errors import UNet3dError
 from napari_unet3d.engine.progress import (
@@ -31,7 +30,6 @@ from napari_unet3d.engine.progress import (
 from napari_unet3d.widgets._layers.annotation import annotation_problem
 from napari_unet3d.widgets._layers.strokes import Change
 from napari_unet3d.widgets._layers.view import Plane, visible_plane
-from napari_unet3d.widgets._preferences import preferences
 from napari_unet3d.widgets._session import Curves, Phase, Point, Progress
 from napari_unet3d.widgets._training_task import TrainedOn, TrainingTask
 from napari_unet3d.widgets._workbench.continuing import (
@@ -40,6 +38,7 @@ from napari_unet3d.widgets._workbench.continuing import (
     continuing_problem,
     joining_note,
 )
+from napari_unet3d.widgets._workbench.live_preview import LivePreview
 from napari_unet3d.widgets._workbench.repeating import Run
 from napari_unet3d.widgets._workbench.speed import measured_rate
 from napari_unet3d.widgets._workbench.times import clock_text
@@ -48,11 +47,9 @@ from napari_unet3d.widgets._workers import Ended, Job
 if TYPE_CHECKING:
     from napari_unet3d.widgets._workbench.bench import Workbench
 
-_TICK_MS: Final = 200
+_ANSWERING: Final = (Phase.TRAINING, Phase.PAUSED)
 _NOTICED_SECONDS: Final = 0.5
 """A step that takes longer keeps somebody who clicked Stop waiting."""
-_PREVIEW_SHARE: Final = 0.2
-"""Most of the time that previews of a slice that stays in view may take from training."""
 
 
 class TrainingRunner(QObject):
@@ -72,10 +69,6 @@ class TrainingRunner(QObject):
         self._times: tuple[int, ...] = ()
         self._run: Run | None = None
         self._key: tuple[str | int, ...] = ()
-        self._asked: tuple[int, int, int] | None = None
-        self._is_waiting = False
-        self._asked_at = -math.inf
-        self._pause = 0.0
         self._trained_on: tuple[str | int, ...] | None = None
         self._known_ids: frozenset[int] = frozenset()
         self._is_joined = False
@@ -85,9 +78,12 @@ class TrainingRunner(QObject):
         self._stepped_at = self._step_seconds = 0.0
         self.preview_layer: Any = None
         """Labels layer with the newest previews, or None."""
-        self._ticks = QTimer(self)
-        self._ticks.setInterval(_TICK_MS)
-        self._ticks.timeout.connect(self._tick)
+        self._live = LivePreview(
+            self,
+            in_view=self._in_view,
+            is_learning=lambda: self._session.phase is Phase.TRAINING,
+            ask=self._send,
+        )
         self._handlers: dict[type, Callable[[Any], None]] = {
             Started: self._on_started,
             Preparing: self._on_preparing,
@@ -240,38 +236,26 @@ class TrainingRunner(QObject):
         self._known_ids = bench.painted_ids | set(started_from.label_ids if started_from else ())
         self._is_joined = False
         self._moments = []
-        self._is_waiting = False
         self._stepped_at = self._step_seconds = 0.0
-        self._asked = None
         self._job = Job(work, self)
         self._job.happened.connect(self._on_event)
         self._job.ended.connect(self._on_ended)
         self._job.start()
-        self._ticks.start()
+        self._live.start()
 
     def _send(self, command: Command) -> None:
         if self._job is not None:
             self._job.send(command)
 
-    def _tick(self) -> None:
-        """Ask for the slice in view, if it is time."""
-        image = self._bench.image
-        if image is None or not self._bench.shows_preview or self._is_waiting:
-            return
-        if self._session.phase not in (Phase.TRAINING, Phase.PAUSED):
-            return
-        plane = visible_plane(self._bench.viewer, image)
-        if plane is None:  # a 3D view keeps the last slice
-            return
-        volume = self._times.index(plane.t) if plane.t in self._times else None
-        if volume is None:
-            return
-        asked = (volume, plane.axis, plane.index)
-        is_new = asked != self._asked
-        is_stale = self._session.phase is Phase.TRAINING and time.monotonic() - self._asked_at > self._pause
-        if is_new or is_stale:
-            self._asked, self._asked_at, self._is_waiting = asked, time.monotonic(), True
-            self._send(PreviewPlane(*asked))
+    def _in_view(self) -> PreviewPlane | None:
+        """The slice to preview: of an annotated time point; a 3D view keeps the last one."""
+        bench = self._bench
+        if bench.image is None or not bench.shows_preview or self._session.phase not in _ANSWERING:
+            return None
+        plane = visible_plane(bench.viewer, bench.image)
+        if plane is None or plane.t not in self._times:
+            return None
+        return PreviewPlane(self._times.index(plane.t), plane.axis, plane.index)
 
     def take_over(self, changes: Sequence[Change]) -> None:
         """Hand new strokes to the run that is going on, if there is one."""
@@ -345,9 +329,7 @@ class TrainingRunner(QObject):
         self._session.curves_version += 1
 
     def _on_previewed(self, event: Previewed) -> None:
-        self._is_waiting = False
-        took = time.monotonic() - self._asked_at
-        self._pause = max(1 / preferences().preview_rate, took / _PREVIEW_SHARE)
+        self._live.answered()
         self._bench.show_preview(Plane(event.axis, event.index, self._times[event.volume]), event.labels)
 
     def _on_paused(self, event: Paused) -> None:
@@ -356,7 +338,7 @@ class TrainingRunner(QObject):
 
     def _on_ended(self, ended: Ended) -> None:
         session = self._session
-        self._ticks.stop()
+        self._live.stop()
         self._job = None
         session.phase = Phase.IDLE
         if ended.result is not None:
