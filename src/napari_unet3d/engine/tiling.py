@@ -46,7 +46,7 @@ LARGEST_HALO: Final = 16
 """Largest halo chosen on its own, in voxels."""
 
 BORDER: Final = 4
-"""Voxels by which a volume is continued on every side for a network that pads with zeros, at least."""
+"""Voxels by which a volume is continued on every side for a network that pads with zeros."""
 
 Halo: TypeAlias = tuple[int, int, int] | Literal["auto"]
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Footprint:
     smallest: Triple
     """Output size of the smallest legal input; legal output sizes are this plus multiples of `stride`."""
     border: tuple[int, int, int] = (0, 0, 0)
-    """Voxels by which the volume is continued on each side: multiples of `stride`, 0 with valid padding."""
+    """Voxels by which the volume is continued on each side; 0 with valid padding."""
 
     @classmethod
     def of(cls, network: NetworkConfig) -> Footprint:
@@ -82,7 +82,7 @@ class Footprint:
 
         def border(i: int) -> int:
             axis = facts.geometry[i]
-            return 0 if axis.valid else round_up(min(BORDER, axis.context), stride[i])
+            return 0 if axis.valid else min(BORDER, axis.context)
 
         return cls(
             stride=stride,
