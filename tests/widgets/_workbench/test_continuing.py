@@ -68,12 +68,16 @@ def test_a_new_class_keeps_what_was_learnt(qtbot: Any, bench: Workbench, truth: 
     assert (after[name] - before[name]).abs().max() < 0.1
 
 
+def wait_for(qtbot: Any, bench: Workbench, phase: Phase) -> None:
+    qtbot.waitUntil(lambda: bench.session.phase is phase, timeout=TIMEOUT)
+
+
 def endless_run(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
     bench.session.train_config = bench.session.train_config.updated(steps=None, seconds=600)
     bench.new_annotation()
     paint(bench, truth, *SLICES)
     bench.training.start()
-    qtbot.waitUntil(lambda: bench.session.phase is Phase.TRAINING, timeout=TIMEOUT)
+    wait_for(qtbot, bench, Phase.TRAINING)
 
 
 def paint_a_third_class(bench: Workbench) -> None:
@@ -89,7 +93,7 @@ def test_a_class_painted_during_a_run_joins_it(qtbot: Any, bench: Workbench, tru
     paint_a_third_class(bench)
     assert any("class 'class 3' came after this training began and joins it" in text for text in told)
     qtbot.waitUntil(lambda: any("new to the model: 'class 3'" in text for text in told), timeout=TIMEOUT)
-    qtbot.waitUntil(lambda: bench.session.phase is Phase.TRAINING, timeout=TIMEOUT)
+    wait_for(qtbot, bench, Phase.TRAINING)
     bench.training.stop()
     model = trained(qtbot, bench)
     assert [entry.id for entry in model.classes] == [1, 2, 3]
@@ -99,7 +103,7 @@ def test_a_class_painted_during_a_run_joins_it(qtbot: Any, bench: Workbench, tru
 def test_a_class_painted_during_a_pause_joins_after_it(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
     endless_run(qtbot, bench, truth)
     bench.training.pause()
-    qtbot.waitUntil(lambda: bench.session.phase is Phase.PAUSED, timeout=TIMEOUT)
+    wait_for(qtbot, bench, Phase.PAUSED)
     paint_a_third_class(bench)
     assert bench.session.phase is Phase.PAUSED
     told: list[str] = []
@@ -107,13 +111,13 @@ def test_a_class_painted_during_a_pause_joins_after_it(qtbot: Any, bench: Workbe
     bench.training.resume()
     qtbot.waitUntil(lambda: any("new to the model: 'class 3'" in text for text in told), timeout=TIMEOUT)
     bench.training.stop()
-    qtbot.waitUntil(lambda: bench.session.phase is Phase.IDLE, timeout=TIMEOUT)
+    wait_for(qtbot, bench, Phase.IDLE)
 
 
 def test_stop_is_stronger_than_a_class_that_joins(qtbot: Any, bench: Workbench, truth: NDArray[np.bool_]) -> None:
     endless_run(qtbot, bench, truth)
     bench.training.pause()
-    qtbot.waitUntil(lambda: bench.session.phase is Phase.PAUSED, timeout=TIMEOUT)
+    wait_for(qtbot, bench, Phase.PAUSED)
     paint_a_third_class(bench)
     bench.training.stop()
     assert [entry.id for entry in trained(qtbot, bench).classes] == [1, 2]
