@@ -172,6 +172,20 @@ def test_painted_slices_are_not_suggested_and_neighbours_come_late() -> None:
     assert abs(first_z - 7) >= 4
 
 
+def test_a_model_that_has_seen_one_slice_is_believed_less() -> None:
+    """Unsure at the far end of X; the less it is believed, the nearer to the middle is the first slice across X."""
+    share = np.full((9, 9, 30), 0.02)
+    share[:, :, 22:] = 0.5
+
+    def first_across_x(slices: int) -> int:
+        labels = np.zeros(share.shape, np.uint8)
+        labels[:slices] = 1
+        return next(one.index for one in ranked(share, labels, count=30) if one.axis == 2)
+
+    elsewhere, one, many = (first_across_x(slices) for slices in (0, 1, 6))
+    assert 15 <= one < many <= elsewhere
+
+
 def test_nothing_is_left_to_paint() -> None:
     assert ranked(np.full((4, 4, 4), 0.5), np.ones((4, 4, 4), np.uint8)) == []
 

@@ -4,10 +4,12 @@ Painting a slice is taken to settle what the model is unsure of on it and, less 
 a share exp(-d / L). A slice is worth the uncertainty that it would settle beyond what is settled already. Slices across
 another axis show other sides of the structures, so they do not count against it::
 
-    score(slice)  =  sum over voxels v of  u(v) w(v) max(0, exp(-d(v, slice) / L) - exp(-d_a(v) / L))
+    score(slice)  =  sum over voxels v of  u(v) max(0, exp(-d(v, slice) / L) - exp(-d_a(v) / L))
 
-    u    entropy of the class probabilities, 0 .. 1; 0 where the voxel is annotated
-    w    weight of the class, averaged with the probabilities
+    u    t h(v) + (1 - t) mean(h); 0 where the voxel is annotated
+    h    entropy of the class probabilities, 0 .. 1, times the weight of the class, averaged with the probabilities
+    t    n / (n + 2) with n annotated slices: a model that has seen one slice hardly knows what it does not know. 1
+         without any, for then the model has learnt from other volumes
     d    distance to the slice, in physical units
     d_a  to the nearest annotated voxel in a slice across the same axis, or in annotation that is no slice
     L    a share of the volume's longest edge
@@ -15,7 +17,7 @@ another axis show other sides of the structures, so they do not count against it
 The slice with the highest score comes first and then counts as painted, and so on (the greedy algorithm for facility
 location, within 1 - 1/e of the best choice: Nemhauser et al. 1978). So suggestions do not crowd, slices of all axes
 compare, and one at the border of the volume, which has neighbours on one side only, must be the more uncertain.
-Where the model is sure of everything, u = 1. What was tried is in docs/decisions/suggestions.md.
+Where the model is sure of everything, h = 1. What was tried is in docs/decisions/suggestions.md.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from napari_unet3d.engine.suggest.evidence import Evidence
 
 REACH: Final = 0.3
 """L as a share of the volume's longest edge."""
+
+_DOUBT: Final = 2.0
+"""Annotated slices from which on what a model is unsure of counts more than where nothing is annotated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,7 @@ def ranked_slices(evidence: Evidence, units: Sequence[AnnotatedUnit] = ()) -> It
         Each at most once, with falling scores; none where everything is annotated.
     """
     grid = evidence.grid
-    value = _value(evidence)
+    value = _value(evidence, len(units))
     reach = REACH * max(size * edge for size, edge in zip(grid.volume_shape, grid.voxel_size.zyx, strict=True))
     axes = paintable_axes(grid.volume_shape)
     settled = {axis: _settled(evidence, units, axis, reach) for axis in axes}
@@ -108,8 +113,8 @@ def paintable_axes(shape: tuple[int, int, int]) -> list[int]:
 # --- steps ------------------------------------------------------------------------------------------------
 
 
-def _value(evidence: Evidence) -> NDArray[np.float32]:
-    """Z Y X cells: the uncertainty in each; the number of voxels left to paint where there is none at all."""
+def _value(evidence: Evidence, annotated_slices: int) -> NDArray[np.float32]:
+    """Z Y X cells: the uncertainty u in each; the number of voxels left to paint where there is none at all."""
     left = evidence.grid.voxels() - evidence.annotated
     if not evidence.mass.any():
         return left
@@ -120,7 +125,10 @@ def _value(evidence: Evidence) -> NDArray[np.float32]:
             ~known, evidence.grid.edges, return_distances=False, return_indices=True
         )
         density = density[tuple(nearest)]
-    return np.asarray(density * np.where(left > 0, evidence.grid.voxels(), 0), np.float32)
+    found = density * np.where(left > 0, evidence.grid.voxels(), 0)
+    trust = annotated_slices / (annotated_slices + _DOUBT) if annotated_slices else 1.0
+    everywhere = left * (found.sum(dtype=np.float64) / max(left.sum(dtype=np.float64), 1))
+    return np.asarray(trust * found + (1 - trust) * everywhere, np.float32)
 
 
 def _settled(evidence: Evidence, units: Sequence[AnnotatedUnit], axis: int, reach: float) -> NDArray[np.float32]:
